@@ -1,0 +1,60 @@
+"""Packaging: every fact comes from settings.ini; the wheel also carries the notebooks and the small results."""
+import shutil
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+parser = ConfigParser(delimiters=['='])
+parser.read(HERE / 'settings.ini', encoding='utf-8')
+cfg = parser['DEFAULT']
+STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable']
+
+
+class BuildWithCourse(build_py):
+    """build_py that also copies nbs/ and results/ into the package, for those who only ran pip."""
+
+    def run(self):
+        super().run()
+        for folder, patterns in {'nbs': ['*.ipynb'], 'results': ['**/*.json', '**/*.csv', '**/*.npz', '**/*.md']}.items():
+            target = Path(self.build_lib) / cfg['lib_name'] / folder
+            shutil.rmtree(target, ignore_errors=True)
+            for source in sorted({p for pattern in patterns for p in (HERE / folder).glob(pattern)}):
+                destination = target / source.relative_to(HERE / folder)
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, destination)
+
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    license='Apache-2.0',
+    keywords=cfg['keywords'].split(),
+    url=cfg['git_url'],
+    project_urls={'Course': cfg['doc_host'] + cfg['doc_baseurl'], 'Source': cfg['git_url'], 'Issues': cfg['git_url'] + '/issues'},
+    classifiers=[
+        'Development Status :: ' + STATUS[int(cfg['status'])],
+        'Intended Audience :: ' + cfg['audience'],
+        'Natural Language :: ' + cfg['language'],
+        'Programming Language :: Python :: 3 :: Only',
+        'Framework :: Jupyter',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+        'Typing :: Typed',
+    ],
+    packages=[cfg['lib_name']],
+    package_data={cfg['lib_name']: ['py.typed', 'weights/*']},
+    python_requires='>=' + cfg['min_python'],
+    install_requires=cfg['requirements'].split(),
+    extras_require={name: cfg[name + '_requirements'].split() for name in ('notebooks', 'dev')},
+    entry_points={'console_scripts': ['unet-course = unet_course.cli:main']},
+    cmdclass={'build_py': BuildWithCourse},
+    zip_safe=False,
+)

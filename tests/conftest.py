@@ -1,0 +1,21 @@
+"""Shared by all tests: an empty cache of decoded data, and the real dataset where it is found."""
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    "Every test decodes into a folder of its own."
+    monkeypatch.setenv('UNET_COURSE_CACHE', str(tmp_path / 'cache'))
+
+
+@pytest.fixture
+def pets_root():
+    "The folder that holds the real dataset, or a skip that says why."
+    from unet_course.data import data_root, find_pets
+    if find_pets() is None: pytest.skip(f'the Oxford-IIIT Pet dataset is not in {data_root()} (set UNET_COURSE_DATA)')
+    return data_root()

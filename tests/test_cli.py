@@ -1,0 +1,81 @@
+"""The command: help, errors in one line with exit code 2, and a whole small job."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+from unet_course.cli import main, make_parser
+
+
+def call(capsys, *words):
+    with pytest.raises(SystemExit) as stop: main([str(w) for w in words])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+COMMANDS = ['run', 'table', 'predict', 'download', 'cache']
+
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_help_has_examples(capsys, command):
+    code, out, _ = call(capsys, command, '--help')
+    assert code == 0 and 'examples:' in out and f'unet-course {command}' in out
+
+
+def test_top_help_names_every_command(capsys):
+    code, out, _ = call(capsys, '--help')
+    assert code == 0 and all(command in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize('words', [
+    [], ['fly'], ['run', '--data', 'cars'], ['run', '--seeds', '0,x'], ['run', '--seeds', '-1'], ['run', '--variants', 'exp9', '--data', 'synthetic'], ['run', '--epochs', '0'],
+    ['run', '--width', 'wide'], ['run', '--shard', '3/2'], ['run', '--device', 'toaster'], ['run', '--size', '8', '--data', 'synthetic'], ['run', '--amp', 'fp16', '--data', 'synthetic', '--device', 'cpu'],
+    ['table', 'nowhere'], ['predict', 'a.jpg', '--weights', 'none.pth', '--out', 'm.png'], ['predict', 'a.jpg', '--weights', str(ROOT / 'settings.ini'), '--out', 'm.png'],
+])
+def test_errors_are_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *words)
+    assert code == 2 and err.count('\n') == 1 and 'error:' in err and 'Traceback' not in err
+    assert not list(tmp_path.glob('*.png'))
+
+
+def test_the_whole_job(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    setting = ['--data', 'synthetic', '--width', 4, '--size', 32, '--epochs', 1]
+    code, out, err = call(capsys, 'run', *setting, '--variants', 'exp1,exp4', '--seeds', '0,1', '--shard', '0/2', '--out', 'a')
+    assert code == 0 and '2 runs: procedural pets' in out and 'about' in out and '| Experiment |' in out
+    code, _, _ = call(capsys, 'run', *setting, '--variants', 'exp1,exp4', '--seeds', '0,1', '--shard', '1/2', '--out', 'b')
+    code, out, _ = call(capsys, 'table', 'a', 'b', '--format', 'json')
+    rows = json.loads(out)
+    assert code == 0 and sorted((r['variant'], r['seed']) for r in rows) == [('mp-tr-bce', 0), ('mp-tr-bce', 1), ('str_conv-ups-dice', 0), ('str_conv-ups-dice', 1)]
+    weights = next(tmp_path.glob('a/*/mp-tr-bce/seed0/best.pth'))
+    Image.effect_noise((70, 50), 60).convert('RGB').save('photo.jpg')
+    code, out, _ = call(capsys, 'predict', 'photo.jpg', '--weights', weights, '--out', 'mask.png')
+    mask = Image.open('mask.png')
+    assert code == 0 and mask.size == (70, 50) and mask.mode == 'L' and set(np.unique(mask)) <= {0, 255}
+    (tmp_path / 'notes.txt').write_text('no picture')
+    code, out, err = call(capsys, 'predict', 'photo.jpg', 'notes.txt', '--weights', weights, '--out', 'masks')
+    assert code == 2 and os.listdir('masks') == ['photo.png'] and 'notes.txt' in err
+
+
+def test_cache_is_shown_and_cleared(capsys, tmp_path):
+    from unet_course.data import cache_dir
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    (cache_dir() / 'x.bin').write_bytes(b'0' * 2**20)
+    assert '1 MiB' in call(capsys, 'cache')[1]
+    assert call(capsys, 'cache', '--clear')[0] == 0 and not cache_dir().exists()
+
+
+def test_python_m_and_quick_help():
+    done = subprocess.run([sys.executable, '-X', 'importtime', '-m', 'unet_course', '--help'], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and 'unet-course' in done.stdout and '| torch' not in done.stderr
+
+
+def test_training_needs_no_plots_and_no_widgets():
+    code = "import sys, unet_course.experiments; print(sorted({'matplotlib', 'ipywidgets', 'torchmetrics', 'torchvision'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout.strip() == '[]'

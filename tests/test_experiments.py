@@ -1,0 +1,236 @@
+"""Chapter 05: variants, configs, run folders, tables, predictions."""
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unet_course.data import course_split, make_targets, synthetic_pets
+from unet_course.experiments import (EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, best_threshold, differences, estimate_minutes, format_rows, load_data,
+                                     make_configs, open_photo, parse_variants, predict, predict_files, predict_mask, read_runs, results_table, run, run_all,
+                                     upsample_rows)
+from unet_course.factory import create_model
+from unet_course.training import TrainingError, load_weights
+
+TINY = dict(data='synthetic', width=4, size=32, epochs=1)
+quiet = dict(log=lambda line: None)
+
+
+@pytest.fixture(scope='module')
+def small():
+    pets = synthetic_pets(60, size=32, seed=3)
+    return pets, course_split(pets)
+
+
+@pytest.fixture(scope='module')
+def finished(small, tmp_path_factory):
+    "Two finished runs of one variant and one of another."
+    out = tmp_path_factory.mktemp('runs')
+    configs = make_configs(parse_variants('exp1'), [0, 1], **TINY) + make_configs(parse_variants('exp4'), [0], **TINY)
+    for config in configs: run(config, *small, out, **quiet)
+    return out, configs
+
+
+def test_the_four_and_the_eight():
+    assert [v.id for v in EXPERIMENTS.values()] == ['mp-tr-bce', 'mp-tr-dice', 'str_conv-tr-bce', 'str_conv-ups-dice']
+    assert len({v.id for v in FACTORIAL}) == 8 and set(EXPERIMENTS.values()) < set(FACTORIAL)
+    assert parse_variants('factorial') == FACTORIAL and parse_variants('experiments') == list(EXPERIMENTS.values())
+    assert parse_variants('exp1, mp-tr-bce,exp4') == [EXPERIMENTS['exp1'], EXPERIMENTS['exp4']]
+
+
+@pytest.mark.parametrize('text', ['', ',', 'exp5', 'mp-tr', 'mp-tr-bce-x', 'tr-mp-bce', 'mp-tr-focal', 'EXP1'])
+def test_wrong_variants(text):
+    with pytest.raises(ValueError, match='exp1'): parse_variants(text)
+
+
+def test_presets():
+    variants = parse_variants('exp1')
+    assert [(c.width, c.size, c.recipe.epochs) for preset, device in (('auto', 'cpu'), ('auto', 'cuda'), ('full', 'cpu')) for c in make_configs(variants, preset=preset, device=device)] == [(16, 64, 5), (64, 128, 15), (64, 128, 15)]
+    config = make_configs(variants, preset='full', epochs=2, width=8, batch_size=4, protocol='published', border='pet')[0]
+    assert config.setting == 'pets-published-w8-128px-pet' and config.recipe.epochs == 2 and config.recipe.batch_size == 4
+    assert str(config.folder).replace(os.sep, '/') == 'pets-published-w8-128px-pet/mp-tr-bce/seed0'
+    json.dumps(config.to_dict())
+
+
+@pytest.mark.parametrize('wrong', [dict(preset='huge'), dict(protocol='mine'), dict(border='purple'), dict(size=8), dict(width=0), dict(seeds=[-1]), dict(data='cars')])
+def test_wrong_configs(wrong):
+    with pytest.raises(ValueError, match=list(wrong)[0].rstrip('s')): make_configs(parse_variants('exp1'), **wrong)
+
+
+def test_published_is_the_original():
+    recipe = PROTOCOLS['published']
+    assert (recipe.optimizer, recipe.lr, recipe.batch_size, recipe.epochs, recipe.schedule, recipe.clip, recipe.augmented, recipe.select) == ('adam', 1e-3, 32, 15, 'none', None, False, 'loss')
+
+
+def test_a_run_folder_holds_what_it_should(finished, small):
+    out, configs = finished
+    folder = out / configs[0].folder
+    assert sorted(p.name for p in folder.iterdir() if p.name != '.lock') == ['best.pth', 'config.json', 'evaluation.npz', 'history.csv', 'metrics.json']
+    metrics = json.loads((folder / 'metrics.json').read_text())
+    kept = np.load(folder / 'evaluation.npz')
+    pets, split = small
+    assert kept['test_counts'].shape == (len(split['test']), 4) and (kept['test_counts'].sum(1) == 32 * 32).all()
+    tp, fp, fn, tn = kept['test_counts'].astype(float).T
+    union = tp + fp + fn
+    assert metrics['test']['iou'] == pytest.approx(np.where(union > 0, tp / np.maximum(union, 1), 1).mean())
+    assert metrics['test']['accuracy'] == pytest.approx(((tp + tn) / (tp + fp + fn + tn)).mean())
+    assert kept['test_bins'][:, 0].sum() == kept['test_counts'].sum() and kept['masks'].shape == (len(kept['masks_index']), 32 * 32 // 8)
+
+
+def test_kept_masks_and_figures_are_those_of_the_kept_weights(finished, small):
+    out, configs = finished
+    pets, split = small
+    folder = out / configs[2].folder
+    model, _ = load_weights(folder / 'best.pth')
+    kept = np.load(folder / 'evaluation.npz')
+    with torch.no_grad(): masks = model(pets.images[kept['masks_index'].astype(int)].float() / 255)[:, 0] > 0
+    assert (np.unpackbits(kept['masks'], axis=1).reshape(masks.shape) == masks.numpy()).mean() > 0.9999
+    truth = make_targets(pets.trimaps[split['test']])[:, 0] == 1
+    with torch.no_grad(): predicted = model(pets.images[split['test']].float() / 255)[:, 0] > 0
+    assert abs((predicted & truth).sum((1, 2)) - torch.from_numpy(kept['test_counts'][:, 0].astype(int))).max() <= 2
+
+
+def test_what_is_done_is_not_done_again(finished, small):
+    out, configs = finished
+    path, said = out / configs[0].folder / 'best.pth', []
+    before = path.stat().st_mtime_ns
+    run(configs[0], *small, out, log=said.append)
+    assert path.stat().st_mtime_ns == before and said == [f'{configs[0].folder}: done before']
+
+
+def test_another_config_is_refused_and_fresh_starts_over(finished, small):
+    out, configs = finished
+    other = make_configs(parse_variants('exp4'), **TINY | dict(epochs=2))[0]
+    with pytest.raises(ValueError, match=r'recipe\.epochs: 1 there, 2 asked for.*--fresh'): run(other, *small, out, **quiet)
+    assert len(read_runs([out])) == 3
+    assert run(configs[2], *small, out, fresh=True, **quiet)['epochs'] == 1
+
+
+def test_two_processes_on_one_folder(finished, small):
+    from filelock import FileLock
+    out, configs = finished
+    with FileLock(out / configs[0].folder / '.lock'):
+        with pytest.raises(TrainingError, match='another process'): run(configs[0], *small, out, **quiet)
+
+
+def test_rows_and_tables(finished):
+    out, configs = finished
+    rows = read_runs([out, out])
+    assert [(r['variant'], r['seed']) for r in rows] == [('mp-tr-bce', 0), ('mp-tr-bce', 1), ('str_conv-ups-dice', 0)]
+    needed = 'variant seed protocol data width size border epochs val_accuracy val_loss test_accuracy test_iou test_dice device'.split()
+    assert all(set(needed) <= row.keys() for row in rows)
+    text = format_rows(rows)
+    header = '| Experiment | Downsampling | Upsampling | Loss | Best Val Accuracy | Best Val Loss | Test Accuracy | Test IoU | Test Dice |'
+    assert header in text and 'exp1 `mp-tr-bce` | Max pooling | Transposed convolution | Weighted BCE' in text and 'cpu' in text and 'width 4' in text
+    mean = np.mean([r['test_iou'] for r in rows[:2]])
+    assert f'{mean:.4f} ± ' in text
+    assert json.loads(format_rows(rows, 'json')) == rows
+    parsed = list(csv.DictReader(io.StringIO(format_rows(rows, 'csv'))))
+    assert [float(r['test_iou']) for r in parsed] == [r['test_iou'] for r in rows]
+    with pytest.raises(ValueError, match='markdown, csv, json'): format_rows(rows, 'xml')
+    with pytest.raises(FileNotFoundError, match='nowhere'): read_runs([out / 'nowhere'])
+
+
+def test_published_runs_have_no_test_figures(small, tmp_path):
+    config = make_configs(parse_variants('exp1'), protocol='published', **TINY)[0]
+    pets, _ = small
+    run(config, pets, dict(train=torch.arange(40), val=torch.arange(40, 60)), tmp_path, **quiet)
+    row, = read_runs([tmp_path])
+    assert row['test_iou'] is None and '–' in results_table([row])
+
+
+def test_differences():
+    assert differences(dict(a=1, b=dict(c=2, d=3)), dict(a=1, b=dict(c=4, d=3), e=5)) == ['b.c: 2 there, 4 asked for', 'e: None there, 5 asked for']
+
+
+def test_estimate_is_positive_and_grows(small):
+    one = make_configs(parse_variants('exp1'), **TINY)
+    assert 0 < estimate_minutes(one, *small, 'cpu') < 5
+
+
+def test_upsampling_in_strips_is_the_whole_upsampling():
+    logits = torch.randn(16, 16)
+    for height, width in ((1, 1), (7, 50), (16, 16), (333, 40)):
+        whole = torch.nn.functional.interpolate(logits[None, None], (height, width), mode='bilinear')[0, 0]
+        strips = torch.cat([upsample_rows(logits, height, width, a, min(a + 5, height)) for a in range(0, height, 5)])
+        assert strips.shape == whole.shape and torch.allclose(strips, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 200), (640, 480)])
+def test_predict_any_size(size):
+    model = create_model(dict(base_width=4), seed=0).eval()
+    image = Image.effect_noise(size, 60).convert('RGB')
+    probs, mask = predict(model, image, 64), predict_mask(model, image, 0.5, 64)
+    assert probs.shape == size[::-1] and 0 <= probs.min() <= probs.max() <= 1
+    assert mask.size == size and set(np.unique(mask)) <= {0, 255}
+    assert ((np.asarray(mask) == 255) == (probs > 0.5)).mean() > 0.999
+    with pytest.raises(ValueError, match='threshold'): predict_mask(model, image, 1.0)
+
+
+def test_photos_of_all_kinds(tmp_path):
+    rgb = Image.effect_noise((40, 20), 60).convert('RGB')
+    for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'):
+        image = Image.fromarray(np.arange(800, dtype=np.uint16).reshape(20, 40) * 80) if mode == 'I;16' else rgb.convert(mode)
+        image.save(tmp_path / 'x.png')
+        opened = open_photo(tmp_path / 'x.png')
+        assert opened.mode == 'RGB' and opened.size == (40, 20), mode
+        assert np.ptp(np.asarray(opened)) > 100, mode
+    rgb.convert('CMYK').save(tmp_path / 'cmyk.jpg')
+    assert open_photo(tmp_path / 'cmyk.jpg').mode == 'RGB'
+    rgb.save(tmp_path / 'two.gif', save_all=True, append_images=[Image.new('RGB', (40, 20))])
+    assert np.ptp(np.asarray(open_photo(tmp_path / 'two.gif'))) > 100
+    exif = Image.Exif(); exif[0x0112] = 6
+    rgb.save(tmp_path / 'turned.jpg', exif=exif)
+    assert open_photo(tmp_path / 'turned.jpg').size == (20, 40)
+
+
+def test_one_bad_file_does_not_lose_the_others(finished, tmp_path, monkeypatch):
+    out, configs = finished
+    model, _ = load_weights(out / configs[0].folder / 'best.pth')
+    photos, masks = tmp_path / 'photos', tmp_path / 'masks'
+    photos.mkdir()
+    for name in ('a.jpg', 'b.png'): Image.effect_noise((50, 30), 60).convert('RGB').save(photos / name)
+    (photos / 'empty.jpg').write_bytes(b'')
+    (photos / 'text.png').write_text('hello')
+    failures = predict_files([photos], model, masks, **quiet)
+    assert sorted(os.listdir(masks)) == ['a.png', 'b.png'] and len(failures) == 2 and 'empty.jpg' in failures[0] and 'text.png' in failures[1]
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
+    failures = predict_files([photos / 'a.jpg'], model, tmp_path / 'bomb.png', **quiet)
+    assert len(failures) == 1 and 'a.jpg' in failures[0] and not (tmp_path / 'bomb.png').exists()
+
+
+def test_wrong_outputs(tmp_path):
+    Image.new('RGB', (9, 9)).save(tmp_path / 'a.jpg')
+    Image.new('RGB', (9, 9)).save(tmp_path / 'b.jpg')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(ValueError, match='PNG'): predict_files([tmp_path / 'a.jpg'], None, tmp_path / 'mask.jpg')
+    with pytest.raises(ValueError, match='need a folder'): predict_files([tmp_path / 'a.jpg', tmp_path / 'b.jpg'], None, tmp_path / 'a.jpg')
+    with pytest.raises(ValueError, match='no pictures'): predict_files([tmp_path / 'empty'], None, tmp_path / 'masks')
+
+
+def test_best_threshold_finds_the_better_one(small):
+    pets, split = small
+    class Shifted(torch.nn.Module):
+        "Knows the truth but answers it around a probability of 0.3."
+        def __init__(self):
+            super().__init__()
+            self.start = 0
+        def forward(self, images):
+            truth = make_targets(pets.trimaps[split['val'][self.start:self.start + len(images)]]).float()
+            self.start = (self.start + len(images)) % len(split['val'])
+            return torch.logit(0.2 + 0.2 * truth)
+    assert best_threshold(Shifted(), pets, split['val'], 'background', 'cpu') in (0.2, 0.25, 0.3, 0.35)
+
+
+def test_four_experiments_beat_the_constant_mask(tmp_path):
+    configs = make_configs(parse_variants('experiments'), data='synthetic', width=8, size=32, epochs=4)
+    rows = run_all(configs, tmp_path, **quiet)
+    pets, split = load_data(configs[0])
+    truth = make_targets(pets.trimaps[split['test']])[:, 0] == 1
+    constant = max(truth.float().mean((1, 2)).mean().item(), truth.flatten(1).logical_not().all(1).float().mean().item())  # IoU of all pet, of all background
+    for row in rows: assert row['test_iou'] > constant + 0.05, row

@@ -1,0 +1,133 @@
+"""The repository itself: notebooks and package in step, README in step, the wheel works away from the checkout."""
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import notebooks as tool  # noqa: E402
+
+NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
+SOURCES = ['nbs', 'unet_course', 'settings.ini', 'setup.py', 'pyproject.toml', '_quarto.yml', 'README.md', 'MANIFEST.in', 'LICENSE', 'NOTICE', 'results', 'tools']
+
+
+def copy_of_the_repository(folder: Path) -> Path:
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir(): shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+        elif source.exists(): shutil.copyfile(source, folder / name)
+    return folder
+
+
+def test_the_chapters_are_there():
+    assert [p.stem for p in NOTEBOOKS if p.stem[0].isdigit()][:6] == ['00_data', '01_blocks', '02_factory', '03_losses', '04_training', '05_experiments']
+
+
+def test_clean_and_export_leave_no_difference(tmp_path):
+    copy = copy_of_the_repository(tmp_path)
+    scripts = Path(sysconfig.get_path('scripts'))
+    for command in ('nbdev_clean', 'nbdev_export'):
+        done = subprocess.run([scripts / command], cwd=copy, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    for folder, pattern in (('nbs', '*.ipynb'), ('unet_course', '*.py')):
+        ours, theirs = ({p.name: p.read_text(encoding='utf-8') for p in (base / folder).glob(pattern)} for base in (ROOT, copy))
+        assert ours.keys() == theirs.keys()
+        assert [name for name in ours if ours[name] != theirs[name]] == []
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_stored_outputs_are_real_and_clean(path):
+    nb = nbformat.read(path, as_version=4)
+    assert nb.metadata.get('code_hash') == tool.code_hash(nb), 'the outputs are of other code: run python tools/notebooks.py'
+    for cell in nb.cells:
+        if cell.cell_type != 'code': continue
+        for output in cell.outputs:
+            assert output.output_type != 'error', cell.source
+            assert not (output.output_type == 'stream' and output.name == 'stderr'), (cell.source, output.text)
+            text = json.dumps({k: v for k, v in output.get('data', {}).items() if not k.startswith('image/')}) + output.get('text', '')
+            found = re.search(r'Warning|Traceback|/home/|/root/|/work/|/tmp/|/Users/|[A-Z]:\\\\', text)
+            assert not found, (found, cell.source)
+            assert 'application/vnd.jupyter.widget-view+json' not in output.get('data', {})
+        if any('image/png' in o.get('data', {}) for o in cell.outputs): assert '#| fig-alt:' in cell.source, cell.source
+    assert 'widgets' not in nb.metadata and path.stat().st_size < 1.5e6
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_runs_top_to_bottom_offline(path, tmp_path, monkeypatch):
+    "The tiny configuration of the same code, without the dataset; a proxy that refuses every connection stands for being offline."
+    monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'nothing'))
+    for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'): monkeypatch.setenv(name, 'http://127.0.0.1:9')
+    before = sorted(p.name for p in ROOT.iterdir()), sorted(p.name for p in path.parent.iterdir())
+    tool.execute(path, tiny=True)
+    assert (sorted(p.name for p in ROOT.iterdir()), sorted(p.name for p in path.parent.iterdir())) == before
+
+
+def test_readme_is_made_from_the_index():
+    assert (ROOT / 'README.md').read_text(encoding='utf-8') == tool.readme()
+
+
+def test_links_and_pictures_of_the_readme_resolve():
+    text = (ROOT / 'README.md').read_text(encoding='utf-8')
+    targets = [t.split('#')[0] for t in re.findall(r'\]\(([^)\s]+)\)', text) if not re.match(r'https?:|mailto:|#', t)]
+    assert targets and [t for t in targets if not (ROOT / t).exists()] == []
+
+
+def test_settings_are_the_only_place_of_the_address():
+    parser = configparser.ConfigParser(delimiters=['='])
+    parser.read(ROOT / 'settings.ini', encoding='utf-8')
+    cfg = parser['DEFAULT']
+    addresses = {cfg['git_url'], cfg['doc_host']}
+    for path in [ROOT / '_quarto.yml', ROOT / 'README.md', *NOTEBOOKS]:
+        for url in re.findall(r'https://(?:github\.com|[\w-]+\.github\.io)/[\w./-]*', path.read_text(encoding='utf-8')):
+            if cfg['user'] in url or cfg['repo'] in url: assert any(url.startswith(a) for a in addresses), (path, url)
+
+
+def test_sidebar_has_every_notebook():
+    text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
+    assert [p.name for p in NOTEBOOKS if f'nbs/{p.name}' not in text] == []
+
+
+def test_requirements_are_bounded_and_test_tools_stay_out():
+    parser = configparser.ConfigParser(delimiters=['='])
+    parser.read(ROOT / 'settings.ini', encoding='utf-8')
+    cfg = parser['DEFAULT']
+    base = cfg['requirements'].split()
+    assert all(re.search(r'>=|<', requirement) for name in ('requirements', 'notebooks_requirements', 'dev_requirements') for requirement in cfg[name].split())
+    assert not {re.split(r'[<>=]', r)[0] for r in base} & {'pytest', 'nbdev', 'jupyterlab', 'hypothesis'}
+
+
+def test_the_wheel_works_away_from_the_checkout(tmp_path):
+    copy = copy_of_the_repository(tmp_path / 'copy')
+    run = lambda *command, **options: subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300, **options)
+    (tmp_path / 'wheels').mkdir()
+    built = run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '-w', tmp_path / 'wheels', copy)
+    assert built.returncode == 0, built.stderr
+    wheel, = (tmp_path / 'wheels').glob('*.whl')
+    venv.create(tmp_path / 'env', with_pip=True)
+    python = tmp_path / 'env' / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+    installed = run(python, '-m', 'pip', 'install', '--no-deps', '--no-index', wheel)
+    assert installed.returncode == 0, installed.stderr
+    # everything but unet_course is borrowed from the environment of the tests
+    site, = (tmp_path / 'env').rglob('site-packages')
+    (site / 'borrowed.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    command = python.parent / 'unet-course'
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    done = run(command, 'run', '--data', 'synthetic', '--variants', 'exp1', '--width', 4, '--size', 32, '--epochs', 1, cwd=elsewhere, env=env)
+    assert done.returncode == 0 and '| Experiment |' in done.stdout, done.stderr
+    assert len(list(elsewhere.rglob('best.pth'))) == 1
+    where = run(python, '-c', 'import unet_course, unet_course.experiments as e; print(unet_course.__file__); print(len(list(e.course_folder("nbs").glob("*.ipynb"))))', cwd=elsewhere, env=env)
+    file, count = where.stdout.split()
+    assert str(site) in file and int(count) == len(NOTEBOOKS)

@@ -1,0 +1,229 @@
+"""Chapter 04: formats, schedule, one step, files, and runs that are stopped and go on."""
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import ROOT
+from unet_course.data import batches, course_split, synthetic_pets
+from unet_course.factory import create_model
+from unet_course.losses import DiceLoss, WeightedBCE
+from unet_course.training import (Recipe, Trainer, TrainingError, choose_amp, choose_device, load_weights, make_optimizer, save_atomic, save_weights,
+                                  train_step, validate, write_history, write_json)
+
+
+@pytest.fixture(scope='module')
+def small():
+    pets = synthetic_pets(30, size=32, seed=3)
+    return pets, course_split(pets)
+
+
+def make_trainer(small, loss=None, recipe=Recipe(epochs=2, batch_size=8), modes=('mp', 'tr'), **options):
+    model = create_model(dict(base_width=4, depth=2, downsample_mode=modes[0], upsample_mode=modes[1]), seed=0)
+    return Trainer(model, loss or DiceLoss(), *small, recipe, log=options.pop('log', lambda line: None), **options)
+
+
+def same_weights(a, b):
+    a, b = a.model.state_dict(), b.model.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def numbers(history):
+    return [{k: v for k, v in row.items() if k not in ('seconds', 'images_per_second', 'peak_memory_mb')} for row in history]
+
+
+def test_choose_device_names_what_is_wrong():
+    assert choose_device('cpu').type == 'cpu'
+    with pytest.raises(ValueError, match='no such device type'): choose_device('toaster')
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match='not available'): choose_device('cuda')
+
+
+def test_choose_amp(monkeypatch):
+    cpu = torch.device('cpu')
+    assert choose_amp('off', cpu) is None and choose_amp('bf16', cpu) is torch.bfloat16
+    for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported'): monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert choose_amp('auto', cpu) is None
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: True, raising=False)
+    assert choose_amp('auto', cpu) is torch.bfloat16
+    with pytest.raises(ValueError, match='needs CUDA'): choose_amp('fp16', cpu)
+    with pytest.raises(ValueError, match='auto, off, bf16, fp16'): choose_amp('int8', cpu)
+
+
+@pytest.mark.parametrize('wrong', [dict(epochs=0), dict(batch_size=0), dict(lr=0.0), dict(optimizer='sgd'), dict(schedule='step'), dict(select='dice'), dict(average=1.0)])
+def test_recipe_refuses(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))): Recipe(**wrong)
+
+
+def test_decay_is_on_convolution_weights_only():
+    model = create_model(dict(base_width=4), seed=0)
+    optimizer, schedule = make_optimizer(model, Recipe(weight_decay=0.5), 10)
+    decayed, plain = optimizer.param_groups
+    assert decayed['weight_decay'] == 0.5 and plain['weight_decay'] == 0
+    assert {p.ndim for p in decayed['params']} == {4} and {p.ndim for p in plain['params']} == {1}
+    assert sum(len(g['params']) for g in optimizer.param_groups) == len(list(model.parameters()))
+    rates = []
+    for _ in range(10): rates.append(schedule.get_last_lr()[0]); optimizer.step(); schedule.step()
+    assert max(rates) == pytest.approx(3e-3, rel=0.2) and rates[-1] < rates[0] < max(rates)
+
+
+def test_step_refuses_what_is_not_finite_and_leaves_the_weights(small):
+    model = create_model(dict(base_width=4), seed=0)
+    images, targets = next(batches(*(small[0], small[1]['train']), 8))
+    with torch.no_grad(): model.head.weight[0, 0] = math.nan
+    before = [p.clone() for p in model.parameters()]
+    scaler = torch.amp.GradScaler('cpu', enabled=False)
+    with pytest.raises(TrainingError, match='not finite'):
+        train_step(model, WeightedBCE(), images, targets, torch.optim.Adam(model.parameters()), scaler, None, 1.0)
+    assert all(torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in zip(before, model.parameters()))
+
+
+def test_a_scaler_skips_an_overflow_and_says_so(small):
+    model = create_model(dict(base_width=4), seed=0)
+    images, targets = next(batches(*(small[0], small[1]['train']), 8))
+    scaler = torch.amp.GradScaler('cpu', enabled=True, init_scale=1e38)
+    optimizer = torch.optim.Adam(model.parameters())
+    before = [p.clone() for p in model.parameters()]
+    loss, _, stepped = train_step(model, lambda a, b: 1e6 * WeightedBCE()(a, b), images, targets, optimizer, scaler, None, None)
+    assert not stepped and scaler.get_scale() < 1e38 and all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
+
+
+def test_validate_agrees_with_a_plain_loop(small):
+    pets, split = small
+    model, loss = create_model(dict(base_width=4), seed=0), WeightedBCE()
+    result = validate(model, loss, batches(pets, split['val'], 2))
+    assert model.training
+    model.eval()
+    right = total = 0
+    ious = []
+    with torch.no_grad():
+        for images, targets in batches(pets, split['val'], 1):
+            predicted, truth = model(images) > 0, targets == 1
+            right, total = right + (predicted == truth).sum().item(), total + truth.numel()
+            union = (predicted | truth).sum().item()
+            ious.append((predicted & truth).sum().item() / union if union else 1.0)
+    assert result['accuracy'] == pytest.approx(right / total) and result['iou'] == pytest.approx(sum(ious) / len(ious))
+
+
+@pytest.mark.parametrize('loss', [WeightedBCE(), DiceLoss()], ids=['bce', 'dice'])
+def test_one_batch_can_be_learned_by_heart(small, loss):
+    pets, split = small
+    few = dict(train=split['train'][:4], val=split['train'][:4])
+    trainer = Trainer(create_model(dict(base_width=8, depth=2), seed=0), loss, pets, few, Recipe(epochs=60, batch_size=4, augmented=False, lr=1e-2), keep_going=True, log=lambda line: None)
+    trainer.fit()
+    assert trainer.best['score'] > 0.85
+    assert trainer.history[-1]['train_loss'] < 0.5 * trainer.history[0]['train_loss']
+
+
+@pytest.mark.parametrize('average', [0.0, 0.9])
+@pytest.mark.parametrize('stop_at', [(0, 1), (0, 2), (1, 0), (1, 2)])
+def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, average, stop_at):
+    class Stop(Exception): pass
+    recipe = Recipe(epochs=2, batch_size=8, average=average)
+    whole = make_trainer(small, recipe=recipe)
+    whole.fit()
+    stopped = make_trainer(small, recipe=recipe, checkpoint=tmp_path / 'last.ckpt', checkpoint_minutes=0)
+    save = stopped.save
+    def save_and_stop():
+        save()
+        if (stopped.epoch, stopped.step) == stop_at: raise Stop
+    stopped.save = save_and_stop
+    with pytest.raises(Stop): stopped.fit()
+    said = []
+    continued = make_trainer(small, recipe=recipe, checkpoint=tmp_path / 'last.ckpt', checkpoint_minutes=0, log=said.append)
+    best = continued.fit()
+    assert said[0] == f'continuing at epoch {stop_at[0] + 1}, step {stop_at[1] + 1}'
+    assert same_weights(whole, continued) and numbers(whole.history) == numbers(continued.history)
+    assert best['epoch'] == whole.best['epoch'] and all(torch.equal(best['state'][k], whole.best['state'][k]) for k in best['state'])
+
+
+@pytest.mark.parametrize('modes', [('mp', 'tr'), ('str_conv', 'ups')])
+@pytest.mark.parametrize('loss', [WeightedBCE(), DiceLoss()], ids=['bce', 'dice'])
+def test_same_seed_same_numbers(small, modes, loss):
+    first, second, other = (make_trainer(small, loss, modes=modes, seed=seed) for seed in (0, 0, 1))
+    for trainer in (first, second, other): trainer.fit()
+    assert same_weights(first, second) and numbers(first.history) == numbers(second.history)
+    assert not same_weights(first, other)
+
+
+def test_one_class_is_said_and_then_stops(small):
+    said = []
+    flat = lambda logits, targets: (logits.float() - 20).square().mean()  # every pixel is pulled to "pet"
+    recipe = Recipe(epochs=12, batch_size=8, lr=0.2, schedule='none', clip=None)
+    with pytest.raises(TrainingError, match='every pixel called pet'): make_trainer(small, flat, recipe, log=said.append).fit()
+    assert sum('calls every validation pixel pet' in line for line in said) >= 3
+    trainer = make_trainer(small, flat, replace(recipe, epochs=8), keep_going=True)
+    trainer.fit()
+    assert len(trainer.history) == 8 and trainer.history[-1]['one_class'] == 1
+
+
+def test_impossible_values_stop_the_run(small):
+    with pytest.raises(TrainingError, match='impossible values'): make_trainer(small, lambda logits, targets: logits.float().mean() - 100).fit()
+
+
+def test_a_torn_checkpoint_is_named(small, tmp_path):
+    path = tmp_path / 'last.ckpt'
+    make_trainer(small, checkpoint=path).fit()
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(TrainingError, match='last.ckpt.*--fresh'): make_trainer(small, checkpoint=path).fit()
+
+
+def test_save_atomic_keeps_the_old_file_when_the_disk_is_full(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'old')
+    def full(file):
+        file.write(b'half')
+        raise OSError(28, 'No space left on device')
+    with pytest.raises(OSError, match='No space'): save_atomic(full, path)
+    assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['file']
+
+
+def test_weights_round_trip_and_refusals(tmp_path):
+    path = tmp_path / 'best.pth'
+    config = dict(model=dict(base_width=4, downsample_mode='str_conv', upsample_mode='ups'), size=64)
+    model = create_model(config['model'], seed=5)
+    save_weights(path, model.state_dict(), config)
+    loaded, stored = load_weights(path)
+    assert stored == config and not loaded.training and loaded.trained_size == 64
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values()))
+    whole = path.read_bytes()
+    (tmp_path / 'torn.pth').write_bytes(whole[:len(whole) // 2])
+    (tmp_path / 'text.pth').write_text('not weights')
+    torch.save([1, 2], tmp_path / 'foreign.pth')
+    save_weights(tmp_path / 'mismatch.pth', model.state_dict(), dict(model=dict(base_width=8)))
+    save_weights(tmp_path / 'unknown.pth', model.state_dict(), dict(model=dict(base_width=4, colour='red')))
+    for name in ('torn', 'text', 'foreign', 'mismatch', 'unknown'):
+        with pytest.raises(ValueError, match=f'{name}.pth') as error: load_weights(tmp_path / f'{name}.pth')
+        assert '\n' not in str(error.value)
+    with pytest.raises(FileNotFoundError, match='missing.pth'): load_weights(tmp_path / 'missing.pth')
+
+
+def test_weights_file_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self): return os.system, (f'touch {tmp_path / "ran"}',)
+    torch.save(dict(config=Evil(), state={}), tmp_path / 'evil.pth')
+    with pytest.raises(ValueError, match='evil.pth'): load_weights(tmp_path / 'evil.pth')
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_json_and_csv(tmp_path):
+    with pytest.raises(ValueError): write_json(dict(x=math.nan), tmp_path / 'x.json')
+    assert not list(tmp_path.glob('x.json*'))
+    write_history([dict(epoch=1, loss=0.5), dict(epoch=2, loss=0.25)], tmp_path / 'h.csv')
+    assert (tmp_path / 'h.csv').read_text() == 'epoch,loss\n1,0.5\n2,0.25\n'
+
+
+def test_scaling_of_the_epoch_sums(small):
+    pets, split = small
+    trainer = make_trainer(small, WeightedBCE(), Recipe(epochs=1, batch_size=8, augmented=False, optimizer='adam', schedule='none', clip=None))
+    trainer.fit()
+    assert 0 < trainer.history[0]['train_loss'] < 3 and 0 < trainer.history[0]['train_accuracy'] <= 1
+    assert trainer.history[0]['lr'] == trainer.recipe.lr

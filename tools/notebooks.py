@@ -1,0 +1,102 @@
+"""Run notebooks top to bottom and store their real outputs, with a hash of the code that made them.
+
+    python tools/notebooks.py                    all of nbs/, in order
+    python tools/notebooks.py nbs/01_blocks.ipynb
+    python tools/notebooks.py --check            say which notebooks hold outputs of other code (exit 1)
+    python tools/notebooks.py --readme           only make README.md from nbs/index.ipynb
+"""
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT = 1800  # seconds a notebook may take for one cell
+
+
+def code_hash(nb) -> str:
+    "The SHA-256 of a notebook's code cells: what its stored outputs must have been made by."
+    return hashlib.sha256('\0'.join(c.source for c in nb.cells if c.cell_type == 'code').encode()).hexdigest()
+
+
+def execute(path: Path, tiny: bool = False):
+    "The notebook at `path` (a node), run top to bottom in its own folder by a fresh kernel; nothing is written."
+    from nbclient import NotebookClient
+    nb = nbformat.read(path, as_version=4)
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])), PYTHONWARNINGS='default')
+    if tiny: env['UNET_COURSE_TINY'] = '1'
+    client = NotebookClient(nb, timeout=TIMEOUT, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}})
+    with client.setup_kernel(env=env, cwd=str(path.parent)):
+        for i, cell in enumerate(nb.cells): client.execute_cell(cell, i)
+    return nb
+
+
+def tidy(nb):
+    "The notebook with what must not be stored removed: widget state, timings, and outputs of cells marked `#| output: false`."
+    nb.metadata.pop('widgets', None)
+    nb.metadata.pop('language_info', None)
+    nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
+    for cell in nb.cells:
+        if cell.cell_type != 'code': continue
+        cell.metadata.pop('execution', None)
+        if '#| output: false' in cell.source: cell.outputs = []
+        for output in cell.outputs:
+            data = output.get('data', {})
+            data.pop('application/vnd.jupyter.widget-view+json', None)
+            if 'image/png' in data: data['text/plain'] = '<Figure>'
+        if any(o.output_type == 'stream' and o.name == 'stderr' for o in cell.outputs):
+            cell.outputs = [o for o in cell.outputs if not (o.output_type == 'stream' and o.name == 'stderr' and is_progress(o.text))]
+    nb.metadata['code_hash'] = code_hash(nb)
+    return nb
+
+
+def is_progress(text: str) -> bool:
+    "True if every line of `text` is a tqdm progress bar."
+    return all(re.search(r'\d+%\||it/s|s/it|^$', line.strip()) for line in re.split(r'[\r\n]', text))
+
+
+def readme() -> str:
+    "README.md, made from nbs/index.ipynb; links to notebooks and pictures are made to work from the top level."
+    from nbconvert import MarkdownExporter
+    nb = nbformat.read(ROOT / 'nbs/index.ipynb', as_version=4)
+    nb.cells = [c for c in nb.cells if not c.source.startswith('#| hide') and c.cell_type != 'raw']
+    for c in nb.cells:
+        if c.cell_type == 'code' and re.search(r'^#\| echo: false', c.source, re.M): c.source = ''
+        elif c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
+    body, _ = MarkdownExporter().from_notebook_node(nb)
+    body = re.sub(r'```python\n+```\n*', '', body)
+    body = re.sub(r'\]\((?!https?:|#|/|mailto:)([^)]+)\)', r'](nbs/\1)', body).replace('](nbs/../', '](')
+    return '<!-- Made from nbs/index.ipynb by `python tools/notebooks.py --readme`. Edit the notebook. -->\n\n' + re.sub(r'\n{3,}', '\n\n', body).strip() + '\n'
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('notebooks', nargs='*', type=Path)
+    parser.add_argument('--check', action='store_true', help='only compare the hashes')
+    parser.add_argument('--readme', action='store_true', help='only make README.md')
+    args = parser.parse_args()
+    paths = [p.resolve() for p in args.notebooks] or sorted((ROOT / 'nbs').glob('*.ipynb'))
+    if args.readme: return (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
+    if args.check:
+        stale = [p.name for p in paths if (nb := nbformat.read(p, as_version=4)).metadata.get('code_hash') != code_hash(nb)]
+        sys.exit(f'stored outputs are not of the stored code: {", ".join(stale)}; run python tools/notebooks.py' if stale else 0)
+    bin_dir = Path(sys.executable).parent
+    for path in paths:
+        subprocess.run([bin_dir / 'nbdev_clean', '--fname', path], cwd=ROOT, check=True)
+        subprocess.run([bin_dir / 'nbdev_export'], cwd=ROOT, check=True)
+        start = time.perf_counter()
+        nb = tidy(execute(path))
+        nbformat.write(nb, path)
+        subprocess.run([bin_dir / 'nbdev_clean', '--fname', path], cwd=ROOT, check=True)
+        print(f'{path.name}: {time.perf_counter() - start:.0f} s, {path.stat().st_size / 1024:.0f} KB', flush=True)
+    if (ROOT / 'nbs/index.ipynb').exists(): (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,67 @@
+"""The search that chose the course protocol's recipe: validation images only, one change at a time, every try kept.
+
+    python tools/recipe_search.py --width 16 --size 64 --epochs 5 --out results/recipe_search
+
+It never builds the test split. The tries are written down below, in the order in which they are made; a stopped search goes on.
+The recipe in `experiments.PROTOCOLS` was frozen after reading its table and before any network was evaluated on the test split.
+"""
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from unet_course.data import course_split, load_pets
+from unet_course.experiments import POS_WEIGHT, PROTOCOLS, machine, parse_variants
+from unet_course.factory import create_model, markdown_table
+from unet_course.losses import make_loss
+from unet_course.training import Trainer, choose_amp, choose_device, write_json
+
+BASE = replace(PROTOCOLS['course'], lr=3e-3, weight_decay=1e-2, clip=1.0, augmented=True, average=0.0)
+TRIES = dict(base={}, lr_1e_3=dict(lr=1e-3), lr_1e_2=dict(lr=1e-2), no_augmentation=dict(augmented=False), average=dict(average=0.98), no_decay=dict(weight_decay=0.0),
+             decay_1e_1=dict(weight_decay=1e-1), batch_16=dict(batch_size=16), no_clip=dict(clip=None))
+VARIANTS = parse_variants('exp1,exp4')  # they differ in all three factors
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--root', type=Path)
+    parser.add_argument('--out', type=Path, default=Path('results/recipe_search'))
+    parser.add_argument('--width', type=int, default=16)
+    parser.add_argument('--size', type=int, default=64)
+    parser.add_argument('--epochs', type=int, default=5)
+    parser.add_argument('--seed', type=int, default=100, help='not one of the seeds of the experiments')
+    parser.add_argument('--tries', default=','.join(TRIES), metavar='NAMES')
+    parser.add_argument('--variants', default=','.join(v.id for v in VARIANTS), metavar='IDS')
+    args = parser.parse_args()
+    device = choose_device()
+    amp = choose_amp('auto', device)
+    pets = load_pets(args.root, args.size)
+    split = {part: index for part, index in course_split(pets).items() if part != 'test'}
+    out = args.out / f'w{args.width}-{args.size}px-{args.epochs}epochs'
+    out.mkdir(parents=True, exist_ok=True)
+    for name in args.tries.split(','):
+        for variant in parse_variants(args.variants):
+            path = out / f'{name}-{variant.id}.json'
+            if path.exists(): continue
+            recipe = replace(BASE, epochs=args.epochs, **TRIES[name])
+            options = dict(pos_weight=POS_WEIGHT) if variant.loss == 'bce' else {}
+            model = create_model(dict(base_width=args.width, downsample_mode=variant.down, upsample_mode=variant.up), seed=args.seed)
+            trainer = Trainer(model, make_loss(variant.loss, **options), pets, split, recipe, args.seed, device=device, amp=amp, log=lambda line: None)
+            best = trainer.fit()
+            write_json(dict(attempt=name, change=TRIES[name], variant=variant.id, seed=args.seed, val_iou=best['score'], best_epoch=best['epoch'],
+                            seconds=sum(row['seconds'] for row in trainer.history), **machine(device, amp)), path)
+            print(name, variant.id, round(best['score'], 4), flush=True)
+    found = [json.loads(path.read_text()) for path in sorted(out.glob('*.json'))]
+    rows = []
+    for name in TRIES:
+        scores = {r['variant']: r['val_iou'] for r in found if r['attempt'] == name}
+        if len(scores) == len(VARIANTS): rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{k: f'{v:.4f}' for k, v in scores.items()}, mean=f'{np.mean(list(scores.values())):.4f}'))
+    head = f'Validation IoU (mean over images) of single runs, width {args.width}, {args.size}x{args.size}, {args.epochs} epochs, seed {args.seed}, {found[0]["device"]}, AMP {found[0]["amp"]}. Base: {BASE}\n\n'
+    (out / 'table.md').write_text(head + markdown_table(rows) + '\n')
+    print(markdown_table(rows))
+
+
+if __name__ == '__main__':
+    main()
