@@ -37,7 +37,7 @@ def make_layout(root, names=NAMES, size=(60, 40)):
         rng = np.random.default_rng(i)
         Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8)).save(folder / f'images/{name}.jpg')
         Image.fromarray(trimap_of_size(size)).save(folder / f'annotations/trimaps/{name}.png')
-    (folder / 'annotations/trainval.txt').write_text('#Image CLASS-ID SPECIES BREED ID\n' + ''.join(f'{name} {i % 37 + 1} 1 1\n' for i, name in enumerate(names[:-1])))
+    (folder / 'annotations/trainval.txt').write_text(''.join(f'{name} {i % 37 + 1} 1 1\n' for i, name in enumerate(names[:-1])))
     (folder / 'annotations/test.txt').write_text(f'{names[-1]} 37 2 1\n')
     return folder
 
@@ -90,6 +90,8 @@ def test_import_loads_no_plotting():
 
 # ---------------------------------------------------------------- lists and layout
 def test_lists_decide_in_the_order_of_file_names(folder):
+    lines = (folder / 'annotations/trainval.txt').read_text()
+    (folder / 'annotations/trainval.txt').write_text('#Image CLASS-ID SPECIES BREED ID\n\n' + lines)
     assert [row[0] for row in read_lists(folder)] == ['Abyssinian_1', 'Abyssinian_10', 'beagle_1', 'pug_1']
     assert [row[2] for row in read_lists(folder)] == [False, False, False, True]
     assert dict((row[0], row[1]) for row in read_lists(folder))['Abyssinian_1'] == 3

@@ -66,9 +66,12 @@ def table_command(args) -> int:
 # %% ../nbs/07_cli.ipynb #e31596cc
 def predict_command(args) -> int:
     "Exit code of `predict`: write masks; 2 if any picture failed."
-    from unet_course.experiments import predict_files
+    from unet_course.experiments import load_pretrained, parse_variants, predict_files
     from unet_course.training import load_weights
-    model, _ = load_weights(args.weights)
+    if args.weights: model, _ = load_weights(args.weights)
+    else:
+        variant, = parse_variants(args.variant)
+        model = load_pretrained(variant.down, variant.up, variant.loss)
     failures = predict_files(args.paths, model, args.out, args.threshold)
     for failure in failures: print(f'unet-course: error: {failure}', file=sys.stderr)
     return 2 if failures else 0
@@ -132,7 +135,9 @@ def make_parser() -> Parser:
 
     predict = add('predict', predict_command, 'write the masks of pictures', ['predict photo.jpg --weights runs/.../best.pth --out mask.png', 'predict photos/ --weights best.pth --out masks/ --threshold 0.4'])
     predict.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='pictures, or folders of pictures')
-    predict.add_argument('--weights', type=Path, required=True, metavar='FILE', help='a best.pth of a run')
+    weights = predict.add_mutually_exclusive_group()
+    weights.add_argument('--weights', type=Path, metavar='FILE', help='a best.pth of a run')
+    weights.add_argument('--variant', default='mp-tr-dice', metavar='ID', help='else the weights of this variant that come with the package (default: %(default)s)')
     predict.add_argument('--out', type=Path, required=True, metavar='FILE|DIR', help='a PNG for one picture, a folder for several')
     predict.add_argument('--threshold', type=float, default=0.5, metavar='T', help='a pixel whose probability is above it is pet (default: %(default)s)')
 

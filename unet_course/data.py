@@ -10,7 +10,7 @@ __all__ = ['PET', 'BACKGROUND', 'BORDER', 'IGNORE', 'CACHE_FORMAT', 'TURNS', 'PO
            'paint_thing', 'trimap_of', 'draw_pet', 'synthetic_pets', 'pets_or_synthetic', 'show_pets', 'make_targets',
            'published_split', 'course_split', 'normalize', 'epoch_order', 'augmentation_table', 'augment', 'batches']
 
-# %% ../nbs/00_data.ipynb #887c85c0
+# %% ../nbs/00_data.ipynb #1d0f545c
 import errno
 import hashlib
 import json
@@ -31,13 +31,13 @@ import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from PIL import Image, ImageOps, UnidentifiedImageError
 from platformdirs import user_cache_path
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-# %% ../nbs/00_data.ipynb #384274d6
+# %% ../nbs/00_data.ipynb #30d123c9
 PET, BACKGROUND, BORDER = 1, 2, 3  # trimap values
 IGNORE = 255  # target value that no loss and no metric counts
 
-# %% ../nbs/00_data.ipynb #b7688e7c
+# %% ../nbs/00_data.ipynb #a39d7cbd
 @dataclass(eq=False, repr=False)
 class Pets:
     "Images with their trimaps, names, breeds and official split; every row belongs to one pet."
@@ -71,7 +71,7 @@ class Pets:
 
     def __repr__(self): return f'Pets({len(self)} images of {self.size}x{self.size} px, source={self.source!r})'
 
-# %% ../nbs/00_data.ipynb #acd41de0
+# %% ../nbs/00_data.ipynb #0dbd82e5
 def data_root(
     root: str | Path | None = None,  # a folder chosen by hand
 ) -> Path:
@@ -79,13 +79,13 @@ def data_root(
     chosen = root or os.environ.get('UNET_COURSE_DATA')
     return Path(chosen).expanduser() if chosen else user_cache_path('unet_course') / 'data'
 
-# %% ../nbs/00_data.ipynb #2465d7d9
+# %% ../nbs/00_data.ipynb #b1576427
 def cache_dir() -> Path:
     "The folder of the decoded images: `$UNET_COURSE_CACHE`, else one in the user's cache. It may be deleted at any time."
     chosen = os.environ.get('UNET_COURSE_CACHE')
     return Path(chosen).expanduser() if chosen else user_cache_path('unet_course') / 'decoded'
 
-# %% ../nbs/00_data.ipynb #9998eabf
+# %% ../nbs/00_data.ipynb #06e44fc5
 def read_lists(
     folder: Path,  # the folder `oxford-iiit-pet`
 ) -> list[tuple[str, int, bool]]:
@@ -102,7 +102,7 @@ def read_lists(
     if twice or not rows: raise ValueError(f'annotations/trainval.txt and test.txt: {f"{twice[0]} is listed twice" if twice else "no names"}; unpack annotations.tar.gz again')
     return sorted(rows, key=lambda row: row[0] + '.png')
 
-# %% ../nbs/00_data.ipynb #5efb9184
+# %% ../nbs/00_data.ipynb #ffe4d0d9
 def find_pets(
     root: str | Path | None = None,  # see `data_root`; the folder `oxford-iiit-pet` itself is accepted too
 ) -> Path | None:
@@ -115,7 +115,7 @@ def find_pets(
         if all(f'{name}.jpg' in images and f'{name}.png' in trimaps for name in names): return folder
     return None
 
-# %% ../nbs/00_data.ipynb #41acd26e
+# %% ../nbs/00_data.ipynb #552bd53f
 def to_rgb(
     picture: Image.Image,  # any mode; of an animation the current frame
 ) -> Image.Image:
@@ -126,7 +126,7 @@ def to_rgb(
         return Image.alpha_composite(white, picture.convert('RGBA')).convert('RGB')
     return picture if picture.mode == 'RGB' else picture.convert('RGB')
 
-# %% ../nbs/00_data.ipynb #f70fc08d
+# %% ../nbs/00_data.ipynb #e00d5e94
 def read_pair(
     folder: Path,  # the folder `oxford-iiit-pet`
     name: str,  # e.g. 'Abyssinian_1'
@@ -147,14 +147,14 @@ def read_pair(
         if image.size != trimap.shape[::-1]: raise ValueError(f'the image has {image.width}x{image.height} pixels, its trimap {trimap.shape[1]}x{trimap.shape[0]}')
     except FileNotFoundError: raise ValueError(f'{file}: missing') from None
     except UnidentifiedImageError: raise ValueError(f'{file}: not an image') from None
-    except Exception as error: raise ValueError(f'{file}: {error}') from None  # Pillow raises a dozen types on damaged files
+    except Exception as error: raise ValueError(f'{file}: {getattr(error, "strerror", None) or error}') from None  # Pillow raises a dozen types on damaged files
     has_pet = bool((trimap == PET).any())
     if size is not None:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
         trimap = np.asarray(Image.fromarray(trimap).resize((size, size), Image.Resampling.NEAREST))
     return np.asarray(image), trimap, has_pet, mended
 
-# %% ../nbs/00_data.ipynb #cff6b336
+# %% ../nbs/00_data.ipynb #4fd579ee
 def read_pairs(
     folder: Path,  # the folder `oxford-iiit-pet`
     names: list[str],  # pairs to read, in this order
@@ -176,7 +176,7 @@ def read_pairs(
         shown = '; '.join(bad[:10]) + (f'; and {len(bad) - 10} more' if len(bad) > 10 else '')
         raise ValueError(f'{len(bad)} of {len(names)} pairs cannot be used ({len(names) - len(bad)} are good): {shown}. Replace these files, or delete the folder oxford-iiit-pet and download it again')
 
-# %% ../nbs/00_data.ipynb #e272fe9c
+# %% ../nbs/00_data.ipynb #c911f2ae
 def check_pets(
     root: str | Path | None = None,  # see `data_root`; the folder `oxford-iiit-pet` itself is accepted too
 ) -> dict:  # pairs, trainval, test: counts; all_background, mended: lists of names
@@ -191,7 +191,7 @@ def check_pets(
         if mended: report['mended'].append(name)
     return report
 
-# %% ../nbs/00_data.ipynb #02213ff8
+# %% ../nbs/00_data.ipynb #47aea0a2
 def download_pets(
     root: str | Path | None = None,  # see `data_root`
 ) -> Path:
@@ -224,10 +224,10 @@ def download_pets(
         shutil.rmtree(base.parent, ignore_errors=True)
     return final
 
-# %% ../nbs/00_data.ipynb #1e88346c
+# %% ../nbs/00_data.ipynb #6ec8ddcf
 CACHE_FORMAT = 1  # raise it when the decoded bytes change
 
-# %% ../nbs/00_data.ipynb #0edcfb7e
+# %% ../nbs/00_data.ipynb #3834fb7c
 def cache_key(
     folder: Path,  # the folder `oxford-iiit-pet`
     rows: list,  # of `read_lists`
@@ -241,7 +241,7 @@ def cache_key(
     inputs = [(row, files['images'].get(f'{row[0]}.jpg'), files['annotations/trimaps'].get(f'{row[0]}.png')) for row in rows]
     return hashlib.sha256(json.dumps([CACHE_FORMAT, size, inputs]).encode()).hexdigest()[:16]
 
-# %% ../nbs/00_data.ipynb #883e8faa
+# %% ../nbs/00_data.ipynb #c7fae78c
 def open_cache(
     folder: Path,  # of one decoded dataset
     n: int,  # images it must hold
@@ -249,10 +249,10 @@ def open_cache(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     "The mapped arrays [n, size, size, 3] and [n, size, size], or None if they are not there or not whole."
     try: images, trimaps = (np.load(folder / f'{part}.npy', mmap_mode='c') for part in ('images', 'trimaps'))
-    except (OSError, ValueError): return None
+    except (OSError, ValueError, EOFError): return None
     return (images, trimaps) if images.shape == (n, size, size, 3) and trimaps.shape == (n, size, size) else None
 
-# %% ../nbs/00_data.ipynb #6c76e905
+# %% ../nbs/00_data.ipynb #da17715b
 def write_cache(
     target: Path,  # folder to make
     folder: Path,  # the folder `oxford-iiit-pet`
@@ -277,7 +277,7 @@ def write_cache(
         os.replace(building, target)
     finally: shutil.rmtree(building, ignore_errors=True)
 
-# %% ../nbs/00_data.ipynb #34f34ef8
+# %% ../nbs/00_data.ipynb #48e7e024
 def load_pets(
     root: str | Path | None = None,  # see `data_root`; the folder `oxford-iiit-pet` itself is accepted too
     size: int = 128,  # side in pixels; photos are squeezed to a square
@@ -305,7 +305,7 @@ def load_pets(
     return Pets(torch.from_numpy(arrays[0]).permute(0, 3, 1, 2), torch.from_numpy(arrays[1]), names,
                 torch.tensor([row[1] for row in rows]), torch.tensor([row[2] for row in rows]), 'pets')
 
-# %% ../nbs/00_data.ipynb #0dfff68a
+# %% ../nbs/00_data.ipynb #c808c213
 def mix64(
     x,  # a Python int below 2**64, or a uint64 array
 ):
@@ -314,7 +314,7 @@ def mix64(
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
     return x ^ (x >> 31)
 
-# %% ../nbs/00_data.ipynb #64acdaa7
+# %% ../nbs/00_data.ipynb #da96c13a
 class Draws:
     "A stream of whole numbers that depends on `(seed, i)` alone"
     def __init__(self,
@@ -335,28 +335,28 @@ class Draws:
         "Returns one element of a sequence"
         return options[self.between(0, len(options) - 1)]
 
-# %% ../nbs/00_data.ipynb #c0cb96f5
+# %% ../nbs/00_data.ipynb #186bf090
 def ellipse(u, v, cu: int, cv: int, a: int, b: int) -> np.ndarray:
     "Returns where `(u, v)` lies in the ellipse around `(cu, cv)` with half axes `a` and `b`"
     return ((u - cu) * b) ** 2 + ((v - cv) * a) ** 2 <= (a * b) ** 2
 
-# %% ../nbs/00_data.ipynb #0ca18ce5
+# %% ../nbs/00_data.ipynb #3197ae58
 def capsule(u, v, u0: int, v0: int, u1: int, v1: int, r: int) -> np.ndarray:
     "Returns where `(u, v)` lies within `r` of the line from `(u0, v0)` to `(u1, v1)`"
     du, dv, u, v = u1 - u0, v1 - v0, u - u0, v - v0
     t = np.clip((u * du + v * dv) * 256 // max(1, du * du + dv * dv), 0, 256)  # nearest point of the line, in 256ths
     return (256 * u - t * du) ** 2 + (256 * v - t * dv) ** 2 <= (256 * r) ** 2
 
-# %% ../nbs/00_data.ipynb #23b337a6
+# %% ../nbs/00_data.ipynb #bda5decf
 def triangle(u, v, *corners: tuple[int, int]) -> np.ndarray:
     "Returns where `(u, v)` lies in the triangle with these three corners"
     turns = [(q[0] - p[0]) * (v - p[1]) - (q[1] - p[1]) * (u - p[0]) for p, q in zip(corners, corners[1:] + corners[:1])]
     return np.all([t >= 0 for t in turns], 0) | np.all([t <= 0 for t in turns], 0)
 
-# %% ../nbs/00_data.ipynb #82f06255
+# %% ../nbs/00_data.ipynb #c5dcf685
 TURNS = [(1, 0, 1), (99, 20, 101), (40, 9, 41), (24, 7, 25), (12, 5, 13), (15, 8, 17), (4, 3, 5), (20, 21, 29), (3, 4, 5), (0, 1, 1)]  # (cosine, sine, denominator), 0 to 90 degrees
 
-# %% ../nbs/00_data.ipynb #1ab59289
+# %% ../nbs/00_data.ipynb #f97e85a9
 def frame(
     x, y,  # coordinates, int64
     cx: int, cy: int,  # where the new origin lies
@@ -370,7 +370,7 @@ def frame(
     u, v = ((x - cx) * c + (y - cy) * s) * 1000 // (d * unit), ((y - cy) * c - (x - cx) * s) * 1000 // (d * unit)
     return (-u if flip else u), v
 
-# %% ../nbs/00_data.ipynb #e26022da
+# %% ../nbs/00_data.ipynb #004b84b7
 def value_noise(
     x, y,  # coordinates, int64
     cell: int,  # distance between grid corners
@@ -384,7 +384,7 @@ def value_noise(
     top, bottom = [table.take(c, mode='wrap') * (cell - fx) + table.take(c + 1, mode='wrap') * fx for c in (corner, corner + 64)]
     return (top * (cell - fy) + bottom * fy) // (cell * cell)
 
-# %% ../nbs/00_data.ipynb #3c40202a
+# %% ../nbs/00_data.ipynb #dd2cc2eb
 def texture(
     kind: str,  # 'plain', 'noise', 'patches', 'stripes', 'spots' or 'shade'
     x, y,  # coordinates, int64
@@ -405,7 +405,7 @@ def texture(
     first, second = np.array(first, np.int32), np.array(second, np.int32)
     return first + ((second - first) * weight >> 8)
 
-# %% ../nbs/00_data.ipynb #c4f96faa
+# %% ../nbs/00_data.ipynb #f0c9c533
 class Scene:
     "A picture in the making: colours, and where the pet is visible"
     def __init__(self,
@@ -427,7 +427,7 @@ class Scene:
         self.colour[at] = (colour[at] if colour.ndim == 3 else colour) + shade
         self.pet[at] = pet
 
-# %% ../nbs/00_data.ipynb #84050e78
+# %% ../nbs/00_data.ipynb #0f97b004
 POSES = {  # (u0, v0, u1, v1, r, shade): capsules from back to front, facing right; head: (u, v, radius)
     'standing': dict(head=(900, -620, 500), parts=[
         (-850, -150, -1200, -450, 100, -12), (-1200, -450, -1250, -850, 85, -8), (-450, 200, -380, 980, 130, -28), (650, 200, 720, 980, 130, -28),
@@ -444,7 +444,7 @@ POSES = {  # (u0, v0, u1, v1, r, shade): capsules from back to front, facing rig
         (-150, 1500, 150, 1500, 850, -15), (0, 700, 0, 1500, 620, 0)]),
 }
 
-# %% ../nbs/00_data.ipynb #43b8b276
+# %% ../nbs/00_data.ipynb #c290d9a1
 COATS = [  # (fur, markings, pattern)
     ((222, 150, 78), (168, 92, 36), 'stripes'), ((120, 112, 104), (58, 54, 52), 'stripes'), ((236, 228, 214), (180, 130, 84), 'patches'),
     ((46, 42, 44), (232, 228, 222), 'patches'), ((150, 96, 54), (104, 62, 34), 'noise'), ((238, 226, 200), (206, 180, 140), 'shade'),
@@ -452,7 +452,7 @@ COATS = [  # (fur, markings, pattern)
     ((86, 58, 42), (190, 140, 90), 'shade'), ((230, 190, 140), (240, 236, 226), 'patches'), ((60, 56, 58), (120, 84, 56), 'noise'),
 ]
 
-# %% ../nbs/00_data.ipynb #8298a778
+# %% ../nbs/00_data.ipynb #701d0814
 def paint_head(scene: Scene, u, v, fur: np.ndarray, markings: tuple, draws: Draws):
     "Paints ears, head and face; `(u, v)` is the head's own frame, in which its radius is 1000"
     ears, wide, high = draws.pick(['pointed', 'floppy', 'round']), draws.between(900, 1100), draws.between(800, 950)
@@ -475,7 +475,7 @@ def paint_head(scene: Scene, u, v, fur: np.ndarray, markings: tuple, draws: Draw
     if draws.between(0, 3) == 0: scene.paint(ellipse(u, v, 0, 720, 150, 220), (226, 110, 120), pet=True)  # the tongue
     scene.paint(ellipse(u, v, 0, 310, 190, 130), draws.pick([(30, 24, 26), (196, 120, 116)]), pet=True)  # the nose
 
-# %% ../nbs/00_data.ipynb #2d01d209
+# %% ../nbs/00_data.ipynb #65fab638
 def paint_pet(scene: Scene, coat: int, draws: Draws):
     "Paints one animal with coat number `coat` (1, 2, ...) at a place, size, tilt and pose of its own"
     pose = POSES[draws.pick(list(POSES))]
@@ -491,7 +491,7 @@ def paint_pet(scene: Scene, coat: int, draws: Draws):
     u, v = frame(u, v, hu + draws.between(-90, 90), hv + draws.between(-90, 90), radius * draws.between(85, 120) // 100, draws.between(-5, 5))
     paint_head(scene, u, v, fur, colours[1], draws)
 
-# %% ../nbs/00_data.ipynb #32fe0c26
+# %% ../nbs/00_data.ipynb #adc02519
 def surface(
     x, y,  # coordinates in the scene, int64
     draws: Draws,
@@ -503,7 +503,7 @@ def surface(
     if draws.between(0, 1): fur, markings = [tuple(draws.between(40, 215) for _ in range(3)) for _ in range(2)]
     return texture(kind, u, v, draws.between(150, 900), fur, markings, draws.key())
 
-# %% ../nbs/00_data.ipynb #d1848650
+# %% ../nbs/00_data.ipynb #0a65dfa7
 def paint_thing(scene: Scene, kind: str, draws: Draws):
     "Paints a 'cushion', 'bolster' or 'leaf', a 'bar', or a 'box', none of them a pet"
     unit = draws.between(350, 900)
@@ -515,7 +515,7 @@ def paint_thing(scene: Scene, kind: str, draws: Draws):
     if kind == 'box': where = np.maximum(abs(u), abs(v)) < draws.between(500, 900)
     scene.paint(where, surface(scene.x[where], scene.y[where], draws))
 
-# %% ../nbs/00_data.ipynb #d3e8abf7
+# %% ../nbs/00_data.ipynb #7c65ca7f
 def trimap_of(
     pet: np.ndarray,  # bool [2H, 2W], where the pet is visible
     reach: int,  # how far the border reaches to either side, in half pixels
@@ -526,7 +526,7 @@ def trimap_of(
     count = (total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])[::2, ::2]
     return np.where(count == side * side, PET, np.where(count > 0, BORDER, BACKGROUND)).astype(np.uint8)
 
-# %% ../nbs/00_data.ipynb #c4b7c6a9
+# %% ../nbs/00_data.ipynb #b7caa4b0
 def draw_pet(
     seed: int,  # of the dataset
     i: int,  # number of the picture
@@ -546,7 +546,7 @@ def draw_pet(
     colour = np.clip(colour, 0, 255).reshape(size, 2, size, 2, 3).sum((1, 3)) // 4
     return colour.astype(np.uint8), trimap_of(scene.pet, max(1, size // 32)), coat
 
-# %% ../nbs/00_data.ipynb #73352f16
+# %% ../nbs/00_data.ipynb #1541e496
 def synthetic_pets(
     n: int,  # how many pictures, at least 1
     size: int = 64,  # side in pixels, at least 16
@@ -560,7 +560,7 @@ def synthetic_pets(
                 names=[f'synthetic_{seed}_{i:05d}' for i in range(n)], breeds=torch.tensor(coats),
                 test=torch.zeros(n, dtype=torch.bool), source='synthetic')
 
-# %% ../nbs/00_data.ipynb #5f5b445a
+# %% ../nbs/00_data.ipynb #6788df68
 def pets_or_synthetic(
     size: int = 64,  # side in pixels
     n: int = 500,  # how many pets to draw if there are no photos
@@ -574,7 +574,7 @@ def pets_or_synthetic(
     print(f'Oxford-IIIT Pet: {len(pets)} photos of {size}x{size} pixels.')
     return pets
 
-# %% ../nbs/00_data.ipynb #62fffb56
+# %% ../nbs/00_data.ipynb #68472384
 def show_pets(
     pets: Pets,  # where to take them from
     idx,  # rows to show
@@ -589,24 +589,26 @@ def show_pets(
     columns = max(1, min(columns, len(shown)))
     blocks = -(-len(shown) // columns)
     width = max(columns, 4)
-    fig, axes = plt.subplots(2 * blocks, columns, figsize=(1.5 * width, 3.3 * blocks + .4), dpi=80, facecolor='white', squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(2 * blocks, columns, figsize=(1.04 * width, 2.3 * blocks + .45), dpi=80, facecolor='white', squeeze=False, layout='constrained')
+    fig.get_layout_engine().set(w_pad=.02, h_pad=.02, wspace=.02, hspace=.02)
     for ax in axes.flat: ax.axis('off')
     for i in range(len(shown)):
         top, below = axes[2 * (i // columns):2 * (i // columns) + 2, i % columns]
         image, trimap = shown.images[i].permute(1, 2, 0).numpy(), shown.trimaps[i].numpy()
         top.imshow(image)
-        top.set_title(titles[i], fontsize=8, color='black')
+        top.set_title(titles[i], fontsize=6, color='black')
         below.imshow(image)
         cover = np.zeros((*trimap.shape, 4))
         cover[trimap == PET], cover[trimap == BORDER] = (1, .8, .2, .65), (.05, .15, .45, .9)
         below.imshow(cover, interpolation='nearest')
-    fig.legend(handles=[Patch(facecolor=(1, .85, .4), edgecolor='black', label='pet (1)'), Patch(facecolor='white', edgecolor='black', label='background (2)'),
-                        Patch(facecolor=(.1, .2, .5), edgecolor='black', label='border (3)')], loc='outside lower center', ncols=3, fontsize=8, frameon=False, labelcolor='black')
-    if pets.source == 'pets': fig.supxlabel('photos: Oxford-IIIT Pet, Parkhi et al. 2012, CC BY-SA 4.0', fontsize=7, color='black')
+    credit = 'photos: Oxford-IIIT Pet, Parkhi et al. 2012, CC BY-SA 4.0' if pets.source == 'pets' else None
+    legend = fig.legend(handles=[Patch(facecolor=(1, .85, .4), edgecolor='black', label='pet (1)'), Patch(facecolor='white', edgecolor='black', label='background (2)'),
+                        Patch(facecolor=(.1, .2, .5), edgecolor='black', label='border (3)')], loc='outside lower center', ncols=3, fontsize=7, frameon=False, labelcolor='black', title=credit, title_fontsize=6)
+    legend.get_title().set_color('black')
     plt.close(fig)
     return fig
 
-# %% ../nbs/00_data.ipynb #f4050d0b
+# %% ../nbs/00_data.ipynb #238ec0b0
 def make_targets(
     trimaps: torch.Tensor,  # uint8 [N, H, W] of 1, 2, 3
     border: str = 'background',  # what border pixels become: 'background', 'pet' or 'ignore'
@@ -617,7 +619,7 @@ def make_targets(
     if border == 'ignore': targets.masked_fill_(trimaps == BORDER, IGNORE)
     return targets[:, None]
 
-# %% ../nbs/00_data.ipynb #ce559998
+# %% ../nbs/00_data.ipynb #8fabcddd
 def published_split(
     pets: Pets,  # all of them
 ) -> dict[str, torch.Tensor]:  # 'train', 'val': int64 rows
@@ -626,7 +628,7 @@ def published_split(
     cut = len(pets) * 8 // 10
     return dict(train=order[:cut], val=order[cut:])
 
-# %% ../nbs/00_data.ipynb #4880b3fd
+# %% ../nbs/00_data.ipynb #7c3d544c
 def course_split(
     pets: Pets,  # all of them
     fraction: float = 0.1,  # share of trainval (synthetic: of all) that validates, in (0, 1)
@@ -648,7 +650,7 @@ def course_split(
         val, train = rest[chosen], rest[~chosen]
     return {part: rows.sort().values for part, rows in dict(train=train, val=val, test=test).items()}
 
-# %% ../nbs/00_data.ipynb #fbad26ac
+# %% ../nbs/00_data.ipynb #66dc787d
 def normalize(
     images: torch.Tensor,  # uint8 [..., 3, H, W]
 ) -> torch.Tensor:  # float32, same shape and memory layout
@@ -656,7 +658,7 @@ def normalize(
     if images.dtype != torch.uint8: raise ValueError(f'images have dtype {images.dtype}: normalize takes uint8 (0..255), and only once')
     return images.to(torch.float32).div_(255)
 
-# %% ../nbs/00_data.ipynb #60137350
+# %% ../nbs/00_data.ipynb #f38574f5
 def epoch_order(
     n: int,  # how many images
     seed: int,  # of the run, at least 0
@@ -665,7 +667,7 @@ def epoch_order(
     "The order of the images in one epoch, a permutation of 0..n-1."
     return torch.from_numpy(np.random.default_rng([seed, epoch, 0]).permutation(n))
 
-# %% ../nbs/00_data.ipynb #ee7f0dae
+# %% ../nbs/00_data.ipynb #9fd88110
 def augmentation_table(
     n: int,  # how many images
     seed: int,  # of the run, at least 0
@@ -674,7 +676,7 @@ def augmentation_table(
     "Uniform numbers in [0, 1); row i decides how image i is augmented in this epoch, whatever batch it is in."
     return torch.from_numpy(np.random.default_rng([seed, epoch, 1]).random((n, 8), dtype=np.float32))
 
-# %% ../nbs/00_data.ipynb #fb114832
+# %% ../nbs/00_data.ipynb #19ceaed0
 AUGMENTATION = MappingProxyType(dict(  # a row of 0.5 changes nothing
     flip=.5,            # probability of a mirror image
     scale=(.8, 1.25),   # zoom, uniform in its logarithm
@@ -684,7 +686,7 @@ AUGMENTATION = MappingProxyType(dict(  # a row of 0.5 changes nothing
     contrast=.2,        # factor 1 +- this, about the image's mean
 ))
 
-# %% ../nbs/00_data.ipynb #8b99105e
+# %% ../nbs/00_data.ipynb #5e050bb6
 def augment(
     images: torch.Tensor,  # uint8 [B, 3, H, H]
     trimaps: torch.Tensor,  # uint8 [B, H, H] of 1, 2, 3
@@ -707,7 +709,7 @@ def augment(
     images = (images - mean) * (1 + either(contrast, AUGMENTATION['contrast']))[:, None, None, None] + mean
     return images.clamp(0, 1).contiguous(memory_format=torch.channels_last), trimaps[:, 0].to(torch.uint8)
 
-# %% ../nbs/00_data.ipynb #7e0b851e
+# %% ../nbs/00_data.ipynb #042d69a4
 def batches(
     pets: Pets,  # where the images are taken from
     idx: torch.Tensor,  # int64 rows of `pets` that take part, e.g. of `course_split`

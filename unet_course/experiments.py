@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FACTORIAL', 'PROTOCOLS', 'PRESETS', 'SYNTHETIC_IMAGES', 'POS_WEIGHT', 'THRESHOLDS', 'KEPT_MASKS',
-           'NAMES', 'PICTURES', 'Variant', 'parse_variants', 'RunConfig', 'make_configs', 'measure', 'best_threshold',
-           'kept_index', 'keep_masks', 'summarise', 'load_data', 'read_json', 'differences', 'run', 'prepare',
-           'train_and_measure', 'measure_and_write', 'compact', 'machine', 'estimate_minutes', 'run_all', 'describe',
-           'read_runs', 'results_table', 'spread', 'format_rows', 'upsample_rows', 'predict_logits', 'predict',
-           'predict_mask', 'open_photo', 'predict_files', 'course_folder']
+           'NAMES', 'LONGEST_SIDE', 'PICTURES', 'Variant', 'parse_variants', 'RunConfig', 'make_configs', 'measure',
+           'best_threshold', 'kept_index', 'keep_masks', 'summarise', 'load_data', 'read_json', 'differences', 'run',
+           'prepare', 'train_and_measure', 'measure_and_write', 'compact', 'machine', 'estimate_minutes', 'run_all',
+           'describe', 'read_runs', 'results_table', 'spread', 'format_rows', 'upsample_rows', 'predict_logits',
+           'predict', 'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files',
+           'course_folder']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
 import csv, io, json, math, platform, shutil, sys, time
@@ -281,9 +282,13 @@ def prepare(
     if fresh:
         for name in ('metrics.json', 'last.ckpt', 'best.pth', 'history.csv', 'evaluation.npz', 'config.json'): (folder / name).unlink(missing_ok=True)
     stored = read_json(folder / 'config.json')
+    if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get('config'), dict)):
+        raise ValueError(f'{folder / "config.json"}: damaged (no config in it); use --fresh to start this run over')
     changed = stored and differences(stored['config'], json.loads(json.dumps(config.to_dict())))
     if changed: raise ValueError(f'{folder} holds a run with another config ({"; ".join(changed)}); use --fresh to start over or another --out')
-    if stored and (metrics := read_json(folder / 'metrics.json')): return metrics
+    if stored and (metrics := read_json(folder / 'metrics.json')):
+        (folder / 'last.ckpt').unlink(missing_ok=True)  # left if the process was killed right after the run was done
+        return metrics
     write_json(dict(config=config.to_dict()), folder / 'config.json')
 
 # %% ../nbs/05_experiments.ipynb #7668ae04
@@ -400,16 +405,18 @@ def read_runs(
     for folder in map(Path, folders):
         if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder; give the --out folder of unet-course run')
         for path in folder.rglob('metrics.json'):
-            try: config, metrics = read_json(path.parent / 'config.json')['config'], read_json(path)
-            except (TypeError, KeyError): raise ValueError(f'{path.parent}: metrics.json without a config.json that belongs to it') from None
-            test, val = metrics.get('test', {}), metrics['val']
-            val_accuracy = val['batch_accuracy'] if config['protocol'] == 'published' else val['accuracy']
-            keys = ('protocol', 'data', 'width', 'size', 'border')
-            rows[path.parent.resolve()] = dict(
-                variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'],
-                val_accuracy=val_accuracy, val_loss=val['loss'], val_iou=val['iou'], test_accuracy=test.get('accuracy'), test_iou=test.get('iou'), test_dice=test.get('dice'),
-                best_epoch=metrics['best_epoch'], parameters=metrics['parameters'], macs=metrics['macs'], seconds=metrics['seconds'],
-                images_per_second=metrics['images_per_second'], peak_memory_mb=metrics['peak_memory_mb'], device=metrics['device'], amp=metrics['amp'])
+            try:
+                config, metrics = read_json(path.parent / 'config.json')['config'], read_json(path)
+                test, val = metrics.get('test', {}), metrics['val']
+                val_accuracy = val['batch_accuracy'] if config['protocol'] == 'published' else val['accuracy']
+                keys = ('protocol', 'data', 'width', 'size', 'border')
+                rows[path.parent.resolve()] = dict(
+                    variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'],
+                    val_accuracy=val_accuracy, val_loss=val['loss'], val_iou=val['iou'], test_accuracy=test.get('accuracy'), test_iou=test.get('iou'), test_dice=test.get('dice'),
+                    best_epoch=metrics['best_epoch'], parameters=metrics['parameters'], macs=metrics['macs'], seconds=metrics['seconds'],
+                    images_per_second=metrics['images_per_second'], peak_memory_mb=metrics['peak_memory_mb'], device=metrics['device'], amp=metrics['amp'])
+            except (TypeError, KeyError, AttributeError) as error:
+                raise ValueError(f'{path.parent}: config.json and metrics.json are not those of a finished run ({type(error).__name__}: {error}); run it again with --fresh') from None
     return sorted(rows.values(), key=lambda r: (*(str(r[k]) for k in ('data', 'protocol', 'border')), r['width'], r['size'], order.get(r['variant'], 99), r['variant'], r['seed']))
 
 # %% ../nbs/05_experiments.ipynb #2eaa8266
@@ -484,7 +491,7 @@ def predict_logits(
     "The network's logits for a picture squashed to a square."
     from PIL import Image
     size = size or getattr(model, 'trained_size', 128)
-    pixels = torch.from_numpy(np.array(image.convert('RGB').resize((size, size), Image.Resampling.BILINEAR)))
+    pixels = torch.from_numpy(np.array(to_rgb(image).resize((size, size), Image.Resampling.BILINEAR)))
     device = next(model.parameters()).device
     return model(normalize(pixels.permute(2, 0, 1)[None].to(device)))[0, 0].float().cpu()
 
@@ -517,6 +524,9 @@ def predict_mask(
     return mask
 
 # %% ../nbs/05_experiments.ipynb #af6b6966
+LONGEST_SIDE = 65535  # pixels a side of a photo, as in JPEG: the rows of a mask are made whole
+
+# %% ../nbs/05_experiments.ipynb #3ac29e89
 def open_photo(
     path: Path,  # any picture that Pillow reads
 ):  # PIL image in mode RGB
@@ -529,9 +539,30 @@ def open_photo(
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(path) as file: return to_rgb(ImageOps.exif_transpose(file))
+            with Image.open(path) as file:
+                if max(file.size) > LONGEST_SIDE: raise ValueError(f'{file.width}x{file.height} pixels, at most {LONGEST_SIDE} a side are read')
+                ImageOps.exif_transpose(file, in_place=True)  # in place, and `to_rgb` leaves RGB as it is: one copy of the photo in memory
+                photo = to_rgb(file)
+                photo.load()
+                return photo
     except UnidentifiedImageError: raise ValueError(f'{path}: not a picture') from None
     except Exception as error: raise ValueError(f'{path}: cannot be read ({str(error) or type(error).__name__})'.splitlines()[0]) from None
+
+# %% ../nbs/05_experiments.ipynb #746f2bd9
+def package_folder() -> Path:
+    "The folder of the package itself."
+    import unet_course
+    return Path(unet_course.__file__).resolve().parent
+
+# %% ../nbs/05_experiments.ipynb #083d6d67
+def load_pretrained(
+    down: str, up: str, loss: str,  # the variant's modes and loss
+):  # a UNet in evaluation mode, on the CPU
+    "The network of that variant whose weights the package carries; `FileNotFoundError` if it carries none."
+    variant = parse_variants(f'{down}-{up}-{loss}')[0]
+    path = package_folder() / 'weights' / f'{variant.id}.pth'
+    if not path.is_file(): raise FileNotFoundError(f'the package carries no trained weights of {variant.id}; train them with unet-course run and give the best.pth of the run')
+    return load_weights(path)[0]
 
 # %% ../nbs/05_experiments.ipynb #a30ffc49
 PICTURES = ('.jpg', '.jpeg', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff')
@@ -546,13 +577,16 @@ def predict_files(
 ) -> list[str]:  # what went wrong, a line a file
     "The failures; every other picture's mask is written, whole or not at all."
     photos = []
-    for path in map(Path, paths): photos += sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES) if path.is_dir() else [path]
+    for path in map(Path, paths): photos += sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != '.') if path.is_dir() else [path]
     if not photos: raise ValueError(f'no pictures in {", ".join(map(str, paths))} (looked for {", ".join(PICTURES)})')
     out, single = Path(out), len(photos) == 1 and not Path(paths[0]).is_dir() and not Path(out).is_dir()
     if single and out.suffix.lower() != '.png': raise ValueError(f'{out}: masks are written as PNG; give a name that ends in .png, or a folder that exists')
     if not single and out.is_file(): raise ValueError(f'{out} is a file; several masks need a folder')
     targets = [out] if single else [out / f'{p.stem}.png' for p in photos]
     if len(set(targets)) < len(targets): targets = [out / f'{p.name}.png' for p in photos]
+    if len(set(targets)) < len(set(photos)): raise ValueError('several pictures have the same name; give each folder an --out of its own')
+    if overwritten := {p.resolve() for p in photos} & {t.resolve() for t in targets}:
+        raise ValueError(f'{sorted(overwritten)[0]}: the mask would replace the picture; give another --out')
     failures = []
     for photo, target in zip(photos, targets):
         try:
@@ -568,6 +602,6 @@ def course_folder(
     name: str,  # 'results' or 'nbs'
 ) -> Path:
     "The course's folder of that name: the checkout's if the package stands in one, else the installed copy."
-    package = Path(__file__).resolve().parent
+    package = package_folder()
     checkout = package.parent
     return checkout / name if (checkout / 'settings.ini').is_file() and (checkout / name).is_dir() else package / name

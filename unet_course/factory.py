@@ -63,8 +63,9 @@ class UNet(nn.Module):
                            downsample_mode=downsample_mode, upsample_mode=upsample_mode)
         for name in ('in_channels', 'out_channels', 'base_width', 'depth'):
             value = self.config[name]
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f'{name}: {value!r} given; give a whole number of at least 1')
+            most = 10 if name == 'depth' else 4096
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise ValueError(f'{name}: {value!r:.50} given; give a whole number of at least 1 and at most {most}')
         widths = [base_width * 2**level for level in range(depth + 1)]
         self.encoder = nn.ModuleList(DoubleConv(i, o) for i, o in zip([in_channels, *widths], widths[:-1]))
         self.down = nn.ModuleList(down_block(downsample_mode, w) for w in widths[:-1])

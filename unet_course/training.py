@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['choose_device', 'choose_amp', 'Recipe', 'make_optimizer', 'TrainingError', 'train_step', 'world', 'join_world',
-           'on_first', 'in_order', 'validate', 'save_atomic', 'save_weights', 'load_weights', 'Trainer',
+           'on_first', 'in_order', 'validate', 'save_atomic', 'save_weights', 'check_state', 'load_weights', 'Trainer',
            'peak_memory_mb', 'write_history', 'write_json', 'plot_history']
 
 # %% ../nbs/04_training.ipynb #3768818c
-import csv, io, json, math, os, sys, time
+import csv, io, json, math, os, sys, time, zipfile
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -113,7 +113,7 @@ def train_step(
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip or math.inf)
     finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
-    if not finite and not scaler.is_enabled():
+    if not finite and (not scaler.is_enabled() or scaler.get_scale() < 1):
         optimizer.zero_grad()
         raise TrainingError(f'loss {loss.item():g}, gradient norm {norm.item():g}: not finite. Lower the learning rate or turn AMP off; '
                             'the last checkpoint holds the state before')
@@ -134,7 +134,9 @@ def join_world(
 ) -> torch.device:  # this process's own GPU on a machine with several
     "The device of this process, after it has joined the other processes that torchrun started, if it did."
     if int(os.environ.get('WORLD_SIZE', 1)) < 2 or dist.is_initialized(): return device
-    if device.type == 'cuda': device = torch.device('cuda', int(os.environ.get('LOCAL_RANK', 0)))
+    if device.type == 'cuda':
+        device = choose_device(f'cuda:{os.environ.get("LOCAL_RANK", 0)}')
+        torch.cuda.set_device(device)
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', timeout=timedelta(minutes=30))
     return device
 
@@ -196,13 +198,17 @@ def save_atomic(
     write,       # called with the open binary file
     path: Path,  # the file that will be whole or unchanged
 ):
-    "`path`, replaced as a whole: written beside it, flushed to the disk, renamed."
+    "`path`, replaced as a whole: written beside it, flushed to the disk, renamed; `OSError` if that fails, and then nothing has changed."
     path = Path(path)
     partial = path.with_name(path.name + '.partial')
     try:
         with open(partial, 'wb') as file:
             write(file); file.flush(); os.fsync(file.fileno())
         os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__  # torch.save wraps a full disk in an error of its own
+        if not isinstance(reason, OSError): raise
+        raise OSError(f'{path}: could not be written ({reason.strerror or reason}); what was there before is untouched. Make room or another --out, then go on with the same command') from error
     finally: partial.unlink(missing_ok=True)
     return path
 
@@ -217,21 +223,47 @@ def save_weights(
     return save_atomic(lambda file: torch.save(dict(config=config, state=state), file), path)
 
 # %% ../nbs/04_training.ipynb #f3a36b7a
+def check_state(
+    model: nn.Module,  # on any device, 'meta' too
+    state: dict,       # what a file says are its weights
+    largest: int,      # bytes that the weights may take
+):
+    "None; `ValueError` if `state` is not a complete set of finite weights for `model`."
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) and v.layout == torch.strided for v in state.values()):
+        raise ValueError('the weights are not a dict of tensors')
+    kinds, wanted = ({name: (tuple(v.shape), v.is_floating_point()) for name, v in d.items()} for d in (state, model.state_dict()))
+    for name in [*wanted, *kinds]:
+        if kinds.get(name) != wanted.get(name):
+            there, asked = (f'{d[name][0]}' + ('' if d[name][1] else ', not fractions') if name in d else 'nothing' for d in (kinds, wanted))
+            raise ValueError(f'{name!r} is {there} in the file, the network wants {asked}')
+    if sum(v.numel() * v.element_size() for v in state.values()) > largest: raise ValueError('the weights are larger than the file')
+    for name, v in state.items():
+        if v.is_complex() or not torch.isfinite(v).all(): raise ValueError(f'{name!r} holds numbers that are not finite')
+
+# %% ../nbs/04_training.ipynb #cf9af337
 def load_weights(
     path: Path,  # written by `save_weights`
 ) -> tuple:  # (UNet in evaluation mode on the CPU, config)
     "The network stored at `path` and its config; `ValueError` naming the file if it is not such a file."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such weights file; a finished run leaves best.pth in its folder')
-    try: stored = torch.load(path, map_location='cpu', weights_only=True)
+    largest = path.stat().st_size
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(part.file_size for part in file.infolist()) > largest: raise ValueError('larger inside than outside')
+        stored = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error: raise ValueError(f'{path}: not a weights file of this course, or damaged ({type(error).__name__}); train or copy it again') from None
     try:
         config, state = stored['config'], stored['state']
-        model = create_model(config['model'])
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise ValueError(f'{path}: its config and weights do not fit together ({str(error).splitlines()[0]})') from None
-    model.trained_size = config.get('size', 128)
+        with torch.device('meta'): model = create_model(config['model'])
+        size = config.get('size', 128)
+        if type(size) is not int or not 32 <= size <= 1024: raise ValueError(f'size={size!r}: must be 32 to 1024 pixels')
+        check_state(model, state, largest)
+        model.to_empty(device='cpu').load_state_dict(state)
+    except Exception as error:  # whatever a stranger's values lead to
+        reason = ' '.join(f'{type(error).__name__}: {error}'.removeprefix('ValueError: ').split())[:300]
+        raise ValueError(f'{path}: its config and weights do not fit together ({reason}); train or copy it again') from None
+    model.trained_size = size
     return model.eval(), config
 
 # %% ../nbs/04_training.ipynb #6afb4849
@@ -296,14 +328,20 @@ class Trainer:
     def resume(self) -> bool:
         "True if there was a checkpoint and the run goes on from it."
         if not (self.checkpoint and on_first(Path(self.checkpoint).is_file)): return False
-        try: self.load_state(torch.load(self.checkpoint, map_location=self.device, weights_only=True))
+        try:
+            state, here = torch.load(self.checkpoint, map_location='cpu', weights_only=True), dict(asdict(self.recipe), seed=self.seed)
+            there = dict(state['recipe'], seed=state['seed'])
+            changed = [f'{name}: {there.get(name)} there, {value} asked for' for name, value in here.items() if there.get(name) != value]
+            if not changed: self.load_state(state)
         except Exception as error:
-            raise TrainingError(f'{self.checkpoint}: the checkpoint cannot be read ({type(error).__name__}); start over with --fresh') from error
+            raise TrainingError(f'{self.checkpoint}: the checkpoint cannot be read ({type(error).__name__}): damaged, or of another network. '
+                                'Copy it back from a backup if there is one, else start this run over with --fresh') from error
+        if changed: raise TrainingError(f'{self.checkpoint} is of another run ({"; ".join(changed)}); use --fresh to start over or another --out')
         return True
 
     def loss_of_share(self):
         "The loss function, scaled so that the mean over the processes is the mean over the batch."
-        if self.processes == 1 or getattr(self.loss_function, 'adds_over_processes', False): return self.loss_function
+        if self.processes == 1 or getattr(self.loss_function, 'adds_over_processes', False): return self.loss_function  # has seen the whole batch
         count = min(self.recipe.batch_size, len(self.split['train']) - self.step * self.recipe.batch_size)
         share = len(range(self.rank, count, self.processes)) * self.processes / count
         return lambda logits, targets: share * self.loss_function(logits, targets)
@@ -320,7 +358,9 @@ class Trainer:
             if self.average: self.average.update_parameters(self.model)
             counted = targets != IGNORE
             correct = ((logits > 0) == targets.bool()) & counted
-            self.sums += torch.stack([loss.float(), correct.sum() / counted.sum().clamp(min=1), torch.ones_like(loss, dtype=torch.float32)]) / self.processes
+            batch = torch.stack([loss.float() / self.processes, correct.sum().float(), counted.sum().float()])
+            if self.processes > 1: dist.all_reduce(batch)  # now it is of the whole batch, and the same in all processes
+            self.sums += torch.stack([batch[0], batch[1] / batch[2].clamp(min=1), torch.ones_like(batch[0])])
             self.step += 1
             self.skipped += not stepped
             self.seconds = time.perf_counter() - started
@@ -331,7 +371,6 @@ class Trainer:
         model = self.average.module if self.average else self.model
         if self.processes > 1:
             for buffer in model.buffers(): dist.broadcast(buffer, 0)
-            dist.all_reduce(self.sums)
         result = validate(model, self.loss_function, self.batches('val'), self.amp)
         if not result['loss'] >= 0 or result['dice'] > 1: raise TrainingError(f'validation loss {result["loss"]:g}, Dice {result["dice"]:g}: impossible values; is the loss right?')
         loss, train_accuracy = (self.sums[:2] / self.sums[2]).tolist()

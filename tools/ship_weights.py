@@ -1,0 +1,61 @@
+"""Make unet_course/weights/ from finished runs: half the bytes, and figures taken after the round trip through the file.
+
+    python tools/ship_weights.py runs/pets-course-w16-64px --seed 0
+
+For each variant of the factorial: convolutions in fp16, batch norm in fp32, written, read back with `load_weights`, and measured on the
+validation and test images. `card.json` and `README.md` beside the files say what they are and what they are not for.
+"""
+import argparse
+from pathlib import Path
+
+import torch
+
+from unet_course.experiments import FACTORIAL, RunConfig, describe, load_data, measure, package_folder, read_json, summarise
+from unet_course.factory import markdown_table
+from unet_course.training import Recipe, load_weights, save_weights, write_json
+
+CARD = '''# Trained weights
+
+Eight small U-Nets, one for each variant of the factorial, for pictures, widgets and `unet-course predict`; not the networks that the
+course's tables are about unless a table says so.
+
+- **Trained on**: {setting}, seed {seed}, best epoch by validation IoU. Convolutions are stored in fp16, batch norm in fp32.
+- **Figures**: on the official splits, taken after the round trip through these files, in fp32 on {device}.
+- **Input**: a photograph squashed to {size}x{size} pixels, RGB / 255. `load_pretrained` and `predict` do this.
+- **Data and licence**: Oxford-IIIT Pet, Parkhi, Vedaldi, Zisserman, Jawahar, CVPR 2012, CC BY-SA 4.0; the weights are shared under the same
+  licence.
+- **Not for**: anything but cats and dogs in ordinary photographs; several animals; decisions that matter to anyone.
+
+{table}
+'''
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('runs', type=Path, help='a setting folder: <out>/pets-course-w16-...')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--root', type=Path)
+    args = parser.parse_args()
+    target = package_folder() / 'weights'
+    target.mkdir(exist_ok=True)
+    rows, card = [], {}
+    for variant in FACTORIAL:
+        folder = args.runs / variant.id / f'seed{args.seed}'
+        model, config = load_weights(folder / 'best.pth')
+        state = {k: v.half() if k.endswith(('.weight', '.bias')) and f'{k.rpartition(".")[0]}.running_mean' not in model.state_dict() else v for k, v in model.state_dict().items()}
+        save_weights(target / f'{variant.id}.pth', state, config)
+        model, config = load_weights(target / f'{variant.id}.pth')
+        plain = {k: config[k] for k in ('data', 'protocol', 'width', 'size', 'border', 'seed', 'amp')}
+        run = RunConfig(variant, recipe=Recipe(**config['recipe']), **plain)
+        pets, split = load_data(run, args.root)
+        figures = {part: summarise(measure(model.to(memory_format=torch.channels_last), pets, split[part], run.border, 'cpu')) for part in ('val', 'test')}
+        card[variant.id] = dict(setting=plain | dict(epochs=run.recipe.epochs), trained=read_json(folder / 'metrics.json')['device'], **figures)
+        rows.append({'Variant': f'`{variant.id}`', 'Val IoU': f"{figures['val']['iou']:.4f}", 'Test IoU': f"{figures['test']['iou']:.4f}", 'Test Dice': f"{figures['test']['dice']:.4f}",
+                     'Test Accuracy': f"{100 * figures['test']['accuracy']:.2f} %", 'KB': (target / f'{variant.id}.pth').stat().st_size // 1024})
+        print(rows[-1], flush=True)
+    write_json(card, target / 'card.json')
+    (target / 'README.md').write_text(CARD.format(setting=describe(plain | dict(epochs=run.recipe.epochs)), seed=args.seed, device='a CPU', size=run.size, table=markdown_table(rows)), encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
