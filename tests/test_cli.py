@@ -18,7 +18,7 @@ def call(capsys, *words):
     return stop.value.code, captured.out, captured.err
 
 
-COMMANDS = ['run', 'table', 'predict', 'download', 'cache']
+COMMANDS = ['run', 'table', 'predict', 'download', 'cache', 'doctor', 'notebooks']
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -69,6 +69,23 @@ def test_cache_is_shown_and_cleared(capsys, tmp_path):
     (cache_dir() / 'x.bin').write_bytes(b'0' * 2**20)
     assert '1 MiB' in call(capsys, 'cache')[1]
     assert call(capsys, 'cache', '--clear')[0] == 0 and not cache_dir().exists()
+
+
+def test_doctor_says_what_is_missing_and_what_to_do(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'nothing'))
+    code, out, err = call(capsys, 'doctor')
+    assert code == 0 and not err and out.count('\n') <= 20
+    assert 'torch' in out and f'not found in {tmp_path / "nothing"}' in out and '-> unet-course download' in out and str(tmp_path / 'cache') in out
+
+
+def test_notebooks_are_copied_and_answers_kept(capsys, tmp_path):
+    code, out, _ = call(capsys, 'notebooks', tmp_path / 'course')
+    chapters = sorted(p.name for p in (ROOT / 'nbs').glob('*.ipynb'))
+    assert code == 0 and sorted(os.listdir(tmp_path / 'course')) == chapters
+    (tmp_path / 'course' / chapters[0]).write_text('my answers')
+    (tmp_path / 'course' / chapters[1]).unlink()
+    code, out, _ = call(capsys, 'notebooks', tmp_path / 'course')
+    assert out.startswith('1 chapters copied') and (tmp_path / 'course' / chapters[0]).read_text() == 'my answers'
 
 
 def test_python_m_and_quick_help():

@@ -64,6 +64,14 @@ def test_stored_outputs_are_real_and_clean(path):
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_exercises_are_their_solutions_with_the_answers_taken_out(path):
+    nb = nbformat.read(path, as_version=4)
+    for i in tool.solutions(nb):
+        assert nb.cells[i - 1].source == tool.stub_of(nb.cells[i].source)
+        assert nb.cells[i].source.startswith('#| code-fold: true\n') and nb.cells[i].outputs, 'the solution is folded, and its check was seen to pass'
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_top_to_bottom_offline(path, tmp_path, monkeypatch):
     "The tiny configuration of the same code, without the dataset; a proxy that refuses every connection stands for being offline."
     monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'nothing'))
@@ -75,6 +83,16 @@ def test_runs_top_to_bottom_offline(path, tmp_path, monkeypatch):
 
 def test_readme_is_made_from_the_index():
     assert (ROOT / 'README.md').read_text(encoding='utf-8') == tool.readme()
+
+
+def test_links_between_the_pages_resolve():
+    broken = []
+    for path in NOTEBOOKS:
+        text = '\n'.join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'markdown')
+        for target in re.findall(r'\]\(([^)\s]+)\)', text):
+            if re.match(r'https?://[\w.-]+\.\w+(/|$)|#', target): continue
+            if not (path.parent / target.split('#')[0]).is_file(): broken.append((path.name, target))
+    assert broken == []
 
 
 def test_links_and_pictures_of_the_readme_resolve():

@@ -26,14 +26,40 @@ def code_hash(nb) -> str:
 
 
 def execute(path: Path, tiny: bool = False):
-    "The notebook at `path` (a node), run top to bottom in its own folder by a fresh kernel; nothing is written."
+    "The notebook at `path` (a node), run top to bottom in its own folder by a fresh kernel; nothing is written. Tiny runs also try the untouched exercises."
     from nbclient import NotebookClient
     nb = nbformat.read(path, as_version=4)
+    if tiny: nb = with_stubs_tried(nb)
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])), PYTHONWARNINGS='default')
     if tiny: env['UNET_COURSE_TINY'] = '1'
-    client = NotebookClient(nb, timeout=TIMEOUT, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}})
+    client = NotebookClient(nb, timeout=TIMEOUT, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}})
     with client.setup_kernel(env=env, cwd=str(path.parent)):
         for i, cell in enumerate(nb.cells): client.execute_cell(cell, i)
+    return nb
+
+
+def stub_of(solution: str) -> str:
+    "The exercise that a solution answers: lines that end in `# answer` become dots; directives and the final check go."
+    lines = [line for line in solution.splitlines() if not line.startswith('#|')]
+    check = re.fullmatch(r'check_(\w+)\((\w+)\)', lines[-1])
+    stub = [f'# Exercise {check[1]}: replace the dots, then run {lines[-1]}']
+    for line in lines[:-1]:
+        if not line.endswith('# answer'): stub.append(line)
+        elif (value := re.match(r'(\w+) = ', line)): stub.append(f'{value[1]} = ...')
+        elif stub[-1].strip() != '...': stub.append(re.match(r'\s*', line)[0] + '...')
+    return '\n'.join(stub).rstrip()
+
+
+def solutions(nb) -> list[int]:
+    "The numbers of a notebook's solution cells; the cell before each is its exercise."
+    return [i for i, c in enumerate(nb.cells) if c.cell_type == 'code' and '#| code-summary: "Solution"' in c.source]
+
+
+def with_stubs_tried(nb):
+    "The notebook with a cell behind each exercise that fails unless the checker refuses the untouched stub."
+    for i in reversed(solutions(nb)):
+        check = nb.cells[i].source.splitlines()[-1]
+        nb.cells.insert(i, nbformat.v4.new_code_cell(f"try: {check}\nexcept Exception: pass\nelse: raise AssertionError('the untouched exercise passes {check}')"))
     return nb
 
 
@@ -42,6 +68,7 @@ def tidy(nb):
     nb.metadata.pop('widgets', None)
     nb.metadata.pop('language_info', None)
     nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
+    for i in solutions(nb): nb.cells[i].metadata['jupyter'] = dict(source_hidden=True)
     for cell in nb.cells:
         if cell.cell_type != 'code': continue
         cell.metadata.pop('execution', None)

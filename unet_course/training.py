@@ -354,8 +354,8 @@ class Trainer:
         data = self.batches('train', seed=self.seed, epoch=self.epoch, augmented=self.recipe.augmented, start=self.step, shard=(self.rank, self.processes))
         for images, targets in tqdm(data, initial=self.step, total=self.steps, desc=f'epoch {self.epoch + 1}', leave=False, disable=None if self.rank == 0 else True):
             loss, logits, stepped = train_step(self.parallel, self.loss_of_share(), images, targets, self.optimizer, self.scaler, self.amp, self.recipe.clip)
-            if self.schedule: self.schedule.step()
-            if self.average: self.average.update_parameters(self.model)
+            if self.schedule and stepped: self.schedule.step()
+            if self.average and stepped: self.average.update_parameters(self.model)
             counted = targets != IGNORE
             correct = ((logits > 0) == targets.bool()) & counted
             batch = torch.stack([loss.float() / self.processes, correct.sum().float(), counted.sum().float()])

@@ -1,0 +1,474 @@
+"""Chapter 06: the statistics against simulations and by hand, the verdicts against made-up runs, pictures and explorer without a browser."""
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from itertools import product
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unet_course import analysis
+from unet_course.analysis import (BAND, CLAIMS, Picture, anova, bootstrap_images, breed_table, calibration_error, choose_images, confounding, errors,
+                                  explore, explorer_models, explorer_panel, explorer_pictures, explorer_twin, failure_table, find_factorials, holm,
+                                  image_facts, images_of, paint, plot_comparison, plot_cost, plot_effects, plot_reliability, reliability_curves,
+                                  results_or_small_runs, secondary, signs, simple_effects, small_picture, t_quantile, t_tail, uploaded_picture, verdicts)
+from unet_course.data import PET, draw_pet, synthetic_pets
+from unet_course.experiments import EXPERIMENTS, FACTORIAL, RunConfig, kept_index, measure, keep_masks, predict, summarise
+from unet_course.factory import create_model
+
+matplotlib.use('agg')
+IDS = [v.id for v in FACTORIAL]
+
+
+def made(seeds=3, effect=0.01, noise=0.002, blocks=0.05, factor='loss', rng=0, more=0.0):
+    "Values [seeds, 8] with one known main effect and, if `more`, a known interaction of the loss with the downsampling."
+    rng, columns = np.random.default_rng(rng), signs(FACTORIAL)
+    return (0.7 + rng.normal(0, blocks, (seeds, 1)) + effect / 2 * columns[factor] + more / 2 * columns['loss × down'] + rng.normal(0, noise, (seeds, 8)))
+
+
+# the t distribution
+
+@pytest.mark.parametrize('df, level, t', [(1, .95, 12.7062), (2, .95, 4.3027), (15, .95, 2.1314), (15, .99, 2.9467), (8, .9, 1.8595), (1000, .95, 1.9623)])
+def test_t_quantiles_are_those_of_the_printed_tables(df, level, t):
+    assert t_quantile(level, df) == pytest.approx(t, abs=6e-5)
+
+
+def test_t_tail_agrees_with_scipy():
+    stats = pytest.importorskip('scipy.stats')
+    for df, t in product((1, 2, 3, 4, 7, 8, 15, 64), (0.0, 0.3, -1.0, 2.5, 9.0)):
+        assert t_tail(t, df) == pytest.approx(2 * stats.t.sf(abs(t), df), abs=1e-12)
+
+
+# the design
+
+def test_signs_are_orthogonal_in_the_factorial_and_positive_as_claimed():
+    columns = signs(FACTORIAL, 3)
+    assert len(columns) == 7
+    matrix = np.stack([*columns.values()])
+    assert np.array_equal(matrix @ matrix.T, 8 * np.eye(7))
+    assert {f: columns[f][IDS.index('mp-tr-dice')] for f in CLAIMS} == dict(loss=1, down=1, up=1)
+
+
+def test_confounding_of_the_four_and_of_all_eight():
+    four = {row['effect']: row for row in confounding(list(EXPERIMENTS.values()))}
+    assert four['loss']['weights'] == pytest.approx({'mp-tr-bce': -1, 'mp-tr-dice': 1, 'str_conv-tr-bce': 0, 'str_conv-ups-dice': 0}, abs=1e-12)
+    assert four['down']['weights'] == pytest.approx({'mp-tr-bce': 1, 'mp-tr-dice': 0, 'str_conv-tr-bce': -1, 'str_conv-ups-dice': 0}, abs=1e-12)
+    assert four['up']['weights'] == pytest.approx({'mp-tr-bce': -1, 'mp-tr-dice': 1, 'str_conv-tr-bce': 1, 'str_conv-ups-dice': -1}, abs=1e-12)
+    assert [four[f]['variance'] for f in ('loss', 'down', 'up')] == pytest.approx([2, 2, 4])
+    # against brute force: a world with one interaction only, estimated with the stated weights
+    for name, column in signs(list(EXPERIMENTS.values()), 3).items():
+        for factor, row in four.items():
+            estimate = sum(w * c / 2 for w, c in zip(row['weights'].values(), column))
+            assert estimate == pytest.approx(1 if name == factor else row['mixed'][name], abs=1e-12)
+    for row in confounding(FACTORIAL):
+        assert all(abs(x) < 1e-12 for x in row['mixed'].values()) and row['variance'] == pytest.approx(0.5)
+
+
+# analysis of variance
+
+def test_anova_by_hand():
+    values = made(seeds=3, more=0.004, rng=4)
+    rows = {r['effect']: r for r in anova(values)}
+    grand, block = values.mean(), values.mean(1, keepdims=True)
+    left = ((values - grand) ** 2).sum() - 8 * ((block - grand) ** 2).sum()
+    for name, column in signs(FACTORIAL).items():
+        effect = values[:, column > 0].mean() - values[:, column < 0].mean()
+        assert rows[name]['estimate'] == pytest.approx(effect)
+        left -= 24 * effect**2 / 4  # its sum of squares
+    df = 23 - 2 - 6
+    se = np.sqrt(left / df * (1 / 12 + 1 / 12))
+    for row in rows.values():
+        assert row['df'] == df and row['se'] == pytest.approx(se)
+        assert (row['low'], row['high']) == pytest.approx((row['estimate'] - 2.13145 * se, row['estimate'] + 2.13145 * se), abs=1e-7)
+
+
+def test_anova_takes_out_the_seeds():
+    values = made(noise=0)
+    row = anova(values + 0.001 * np.random.default_rng(1).normal(size=values.shape))[0]
+    assert row['se'] < 0.001 and row['low'] < 0.01 < row['high']
+    moved = anova(values + np.array([[5.0], [-3.0], [0.0]]))
+    assert moved[0]['estimate'] == pytest.approx(0.01) and moved[0]['se'] < 1e-9
+
+
+def test_intervals_cover_known_effects_as_often_as_they_say():
+    hits = np.zeros(6)
+    for k in range(800):
+        for i, row in enumerate(anova(made(seeds=2, effect=0.01, noise=0.01, more=-0.006, rng=k))):
+            hits[i] += row['low'] <= {'loss': 0.01, 'loss × down': -0.006}.get(row['effect'], 0) <= row['high']
+    assert (abs(hits / 800 - 0.95) < 3.5 * np.sqrt(.95 * .05 / 800)).all(), hits
+
+
+def test_false_alarms_of_all_three_claims_together_stay_under_the_level():
+    alarms = sum(any(r['verdict'] != 'not decided' for r in verdicts(made(seeds=3, effect=0, noise=0.01, rng=k), band=0)) for k in range(600))
+    assert 0 < alarms / 600 < 0.05 + 3 * np.sqrt(.05 * .95 / 600)
+
+
+def test_anova_refuses_what_is_no_factorial():
+    for values in (np.zeros((2, 4)), np.zeros(8), np.full((1, 8), np.nan)):
+        with pytest.raises(ValueError, match='values'): anova(values)
+
+
+def test_holm():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.9, 0.6]) == [1, 1, 1]
+    assert holm([0.02]) == [0.02]
+
+
+# verdicts
+
+@pytest.mark.parametrize('factor', CLAIMS)
+@pytest.mark.parametrize('effect, verdict', [(0.02, 'supported'), (-0.02, 'contradicted'), (0.0005, 'not decided')])
+def test_verdicts_follow_the_effect_that_is_there(factor, effect, verdict):
+    rows = {r['effect']: r for r in verdicts(made(effect=effect, factor=factor), 'a setting in words')}
+    assert {f: r['verdict'] for f, r in rows.items()} == {f: verdict if f == factor else 'not decided' for f in CLAIMS}
+    sentence = rows[factor]['sentence']
+    assert verdict in sentence and 'a setting in words' in sentence and 'these implementations' in sentence
+    assert f'{100 * rows[factor]["estimate"]:+.2f}' in sentence
+
+
+def test_a_certain_difference_within_the_band_decides_nothing_and_says_that_it_is_small():
+    row = verdicts(made(effect=BAND / 2, noise=1e-5))[0]
+    assert row['low'] > 0 and row['verdict'] == 'not decided' and 'too small to matter' in row['sentence']
+
+
+def test_noise_is_said():
+    row = verdicts(made(effect=0.02, noise=0.03))[0]
+    assert row['verdict'] == 'not decided'
+    named = float(re.search(r'beyond ([\d.]+) points', row['sentence']).group(1)) / 100
+    shift = named + 1e-4 - row['estimate']
+    sure = verdicts(made(effect=0.02, noise=0.03) + shift / 2 * signs(FACTORIAL)['loss'])[0]
+    assert sure['verdict'] == 'supported'
+    less = verdicts(made(effect=0.02, noise=0.03) + (shift - 2e-4) / 2 * signs(FACTORIAL)['loss'])[0]
+    assert less['verdict'] == 'not decided'
+
+
+def test_one_seed_never_decides():
+    values = made(seeds=1, effect=0.2, noise=1e-6)
+    rows = verdicts(values)
+    assert [r['verdict'] for r in rows] == ['not decided'] * 3 and all('one seed' in r['sentence'] for r in rows) and rows[0]['df'] == 1
+
+
+def test_equal_values_are_not_decided_and_do_not_divide_by_zero():
+    assert [r['verdict'] for r in verdicts(np.full((2, 8), 0.5))] == ['not decided'] * 3
+
+
+def test_simple_effects_show_an_interaction_that_the_main_effect_hides():
+    rows = [r for r in simple_effects(made(effect=0, more=0.02, noise=0)) if r['effect'] == 'loss']
+    assert {r['at']: round(r['estimate'], 6) for r in rows} == {'mp-tr': 0.02, 'mp-ups': 0.02, 'str_conv-tr': -0.02, 'str_conv-ups': -0.02}
+    assert len(simple_effects(made())) == 12
+    assert np.mean([r['estimate'] for r in rows]) == pytest.approx(0, abs=1e-12)
+
+
+def test_bootstrap_is_paired_repeatable_and_covers():
+    rng = np.random.default_rng(0)
+    hard = rng.uniform(.2, 1, 400)  # common to all networks: must cancel
+    values = hard + 0.005 * signs(FACTORIAL)['loss'][:, None] + rng.normal(0, .01, (2, 8, 400))
+    first, again = bootstrap_images(values, draws=500), bootstrap_images(values, draws=500)
+    assert first == again
+    assert first[0]['low'] < 0.01 < first[0]['high'] and first[0]['high'] - first[0]['low'] < 0.003
+    assert first[0]['estimate'] == pytest.approx(anova(values.mean(2))[0]['estimate'])
+
+
+# run folders
+
+SIZE, N = 32, 24
+
+
+@pytest.fixture(scope='module')
+def networks():
+    return {v.id: create_model(dict(base_width=2, depth=2, downsample_mode=v.down, upsample_mode=v.up), seed=i).eval() for i, v in enumerate(FACTORIAL)}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory, networks):
+    "Run folders as the runner writes them, of untrained networks on few images."
+    out, pets = tmp_path_factory.mktemp('runs'), synthetic_pets(N, SIZE)
+    for i, v in enumerate(FACTORIAL):
+        model = networks[v.id]
+        model.trained_size = SIZE
+        kept = measure(model, pets, torch.arange(N), 'background', 'cpu', 3.0, 0.4)
+        index = kept_index(torch.arange(N))
+        arrays = {f'test_{k}': x for k, x in kept.items()} | keep_masks(model, pets, index, 'cpu') | dict(masks_index=index.numpy())
+        for seed in (0, 1):
+            write_run(out, RunConfig(v, seed, data='synthetic', width=2, size=SIZE), summarise(kept) | dict(shift=.5, iou=.6 + .001 * i + .01 * seed), arrays)
+    return out
+
+
+def write_run(out, config, test, arrays, **more):
+    folder = out / config.folder
+    folder.mkdir(parents=True)
+    (folder / 'config.json').write_text(json.dumps(dict(config=config.to_dict())))
+    val = dict(accuracy=.9, batch_accuracy=.9, loss=.3, iou=.7)
+    metrics = dict(val=val, test=test, best_epoch=1, threshold=.4, epochs=1, parameters=1000, macs=10**6, seconds=1.0, images_per_second=1.0,
+                   peak_memory_mb=None, device='cpu, 1 threads', amp='off') | more
+    np.savez_compressed(folder / 'evaluation.npz', **arrays)
+    (folder / 'metrics.json').write_text(json.dumps(metrics))
+
+
+@pytest.fixture(scope='module')
+def factorial(runs): return find_factorials(runs)[0]
+
+
+def test_a_factorial_is_read_from_its_folders(factorial, networks):
+    assert factorial.seeds == (0, 1) and len(factorial.runs) == 16
+    assert factorial.values('test_iou') == pytest.approx(.6 + .001 * np.arange(8) + np.array([[0], [.01]]))
+    assert factorial.image_iou().shape == (2, 8, N) and factorial.masks().shape == (2, 8, N, SIZE, SIZE)
+    for i, v in enumerate(FACTORIAL):
+        with torch.inference_mode(): expected = networks[v.id](synthetic_pets(N, SIZE).images.float() / 255)[:, 0] > 0
+        assert np.array_equal(factorial.masks()[1, i], expected.numpy())
+    for word in ('procedural pets', 'width 2', '32x32', '1 epochs', 'cpu, 1 threads', 'seeds 0, 1'): assert word in factorial.setting
+
+
+def test_incomplete_seeds_and_other_protocols_are_left_out(tmp_path):
+    arrays = dict(test_counts=np.ones((2, 4)))
+    for v in FACTORIAL:
+        write_run(tmp_path, RunConfig(v, 0), dict(iou=.5), arrays)
+        write_run(tmp_path, RunConfig(v, 3, protocol='published'), {}, arrays)
+        write_run(tmp_path, RunConfig(v, 0, data='synthetic', width=32), dict(iou=.5), arrays)
+        if v.loss == 'dice': write_run(tmp_path, RunConfig(v, 1), dict(iou=.5), arrays)
+    found = find_factorials(tmp_path)
+    assert [(f.first['data'], f.seeds) for f in found] == [('pets', (0,)), ('synthetic', (0,))]
+    assert find_factorials(tmp_path / 'nothing') == []
+
+
+def test_kept_runs_are_preferred_to_small_ones(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(analysis, 'small_runs', lambda out, **options: pytest.fail('trained without need'))
+    assert results_or_small_runs(tmp_path, runs).seeds == (0, 1)
+    assert 'seeds 0, 1' in capsys.readouterr().out
+
+
+def test_without_kept_runs_small_ones_are_trained_and_it_is_said(factorial, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(analysis, 'small_runs', lambda out, **options: factorial if options == dict(epochs=1) else None)
+    assert results_or_small_runs(tmp_path, tmp_path / 'nothing', epochs=1) is factorial
+    assert 'No kept factorial' in capsys.readouterr().out
+
+
+def test_secondary_figures(factorial):
+    figures = secondary(factorial)
+    assert all(x.shape == (2, 8) for x in figures.values()) and len(figures) == 7
+    logs = np.log(factorial.kept('test_grid').astype(np.float64))
+    assert figures['grid power, |log ratio|'][1, 3] == pytest.approx(abs(logs[1, 3].mean()))
+
+
+def test_calibration_curves_add_up(factorial):
+    curves = reliability_curves(factorial)
+    assert {name: bins[:, 0].sum() for name, bins in curves.items()} == {name: 2 * 4 * N * SIZE**2 for name in ('Dice', 'weighted BCE', 'weighted BCE, corrected')}
+    assert curves['weighted BCE'][:, 2].sum() == curves['Dice'][:, 2].sum() == curves['weighted BCE, corrected'][:, 2].sum()
+    assert curves['weighted BCE'][:, 1].sum() > curves['weighted BCE, corrected'][:, 1].sum()
+    assert calibration_error(np.array([[10, 2.5, 2.5], [10, 7.0, 9.0]])) == pytest.approx(0.1)
+
+
+def test_figures_are_drawn_and_closed(factorial):
+    import matplotlib.pyplot as plt
+    values = made()
+    figure = plot_effects(values)
+    texts = ' '.join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
+    assert 'supported' in texts and 'loss: dice over bce' in texts
+    assert len(plot_cost(factorial).axes) == len(plot_reliability(reliability_curves(factorial)).axes) == 2
+    assert plt.get_fignums() == []
+
+
+# pictures
+
+def test_errors_and_paint():
+    mask, truth = np.array([[1, 1], [0, 0]], bool), np.array([[1, 0], [1, 0]], bool)
+    areas = errors(mask, truth)
+    assert {k: x.tolist() for k, x in areas.items()} == dict(right=[[1, 0], [0, 0]], extra=[[0, 1], [0, 0]], missed=[[0, 0], [1, 0]])
+    assert list(errors(mask, None)) == ['right']
+    image = np.full((2, 2, 3), 100, np.uint8)
+    assert np.array_equal(paint(image, areas, strength=0, side=4), np.full((4, 4, 3), 100))
+    painted = paint(image, areas, side=64)
+    assert painted.shape == (64, 64, 3) and (painted[32:, 32:] == 100).all()
+    assert len(np.unique(painted[:32, :32].reshape(-1, 3), axis=0)) == 1  # right: plain
+    extra, missed = painted[:32, 32:].mean(2), painted[32:, :32].mean(2)
+    assert len(np.unique(extra)) == len(np.unique(missed)) == 2  # stripes, told apart without colour: they run in different directions
+    assert np.array_equal(extra[1:, :-1], extra[:-1, 1:]) and np.array_equal(missed[1:, 1:], missed[:-1, :-1])
+    assert not np.array_equal(extra[1:, 1:], extra[:-1, :-1])
+
+
+def test_images_are_chosen_by_their_scores():
+    scores = np.array([[.1, .5, .6, .9, .55], [.2, .5, .6, .9, .55]])
+    masks = np.zeros((2, 5, 4, 4), bool)
+    masks[0, 2] = True
+    assert choose_images(masks, scores) == dict(typical=4, best=3, worst=0, disputed=2)
+
+
+def test_comparison_shows_every_variant_with_its_iou(factorial):
+    pets, test = images_of(factorial)
+    index = factorial.kept('masks_index')[0, 0][:2]
+    figure = plot_comparison(pets, index, factorial.masks()[0, :4, :2], IDS[:4], ['one', 'two'])
+    titles = [ax.get_title() for ax in figure.axes]
+    assert len(titles) == 12 and titles[:2] == ['image', 'truth'] and all(re.search(r'IoU \d\.\d{3}', t) for t in titles[2:6])
+    assert pets.size == SIZE and len(test) == 120
+    perfect = (pets.trimaps[index] == PET).numpy()[None]
+    assert 'IoU 1.000' in plot_comparison(pets, index, perfect, ['perfect'], ['one', 'two']).axes[2].get_title()
+
+
+def test_images_of_photos_that_are_not_there(factorial, tmp_path):
+    from dataclasses import replace
+    photos = replace(factorial, runs={k: r | dict(data='pets') for k, r in factorial.runs.items()})
+    assert images_of(photos, tmp_path) is None
+
+
+def test_failures_have_in_common_what_was_put_in():
+    pets = synthetic_pets(40, SIZE)
+    pets.trimaps[:2] = 2
+    facts = image_facts(pets, torch.arange(40))
+    assert facts['no pet at all'].sum() == 2 and np.isnan(facts['brightness of the pet'][:2]).all() and np.isfinite(facts['brightness of the pet'][2:]).all()
+    assert facts['share of pet'][5] == pytest.approx((pets.trimaps[5] == PET).float().mean().item())
+    score = facts['share of pet'] / 2
+    rows = {r['fact']: r for r in failure_table(facts, score, share=.1)}
+    assert rows['share of pet']['rank_correlation'] == pytest.approx(1) and rows['share of pet']['failures'] < rows['share of pet']['others']
+    assert rows['no pet at all']['failures'] == .5 and rows['no pet at all']['others'] == 0
+
+
+def test_breeds_are_sorted_by_their_mean():
+    pets = synthetic_pets(60, SIZE)
+    rows = breed_table(pets, torch.arange(60), pets.breeds.numpy() / 100)
+    assert sum(r['images'] for r in rows) == 60
+    assert [r['breed'] for r in rows] == [f'coat {b}' for b in sorted(pets.breeds.unique().tolist())] and rows[0]['iou'] == pytest.approx(.01)
+
+
+# the explorer and its twin
+
+class Reader(HTMLParser):
+    "Refuses HTML whose tags do not match; keeps the start tags."
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags = [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in ('img', 'input', 'br'): self.open.append(tag)
+
+    def handle_endtag(self, tag): assert self.open.pop() == tag
+
+
+def pixels(uri): return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(',')[2]))))
+
+
+@pytest.fixture(scope='module')
+def drawn():
+    image, trimap, _ = draw_pet(1, 0, 64)
+    return Picture(image, trimap == PET, 'a pet')
+
+
+def test_the_panel_shows_what_the_masks_are(drawn):
+    half = np.zeros((64, 64))
+    half[:, :16] = .7
+    text = explorer_panel(drawn, {'mp-tr-bce': drawn.truth * .9, 'str_conv-ups-dice': half})
+    images = [a for tag, a in Reader(text).tags if tag == 'img']
+    assert [a['data-shows'] for tag, a in Reader(text).tags if tag == 'figure'] == ['picture', 'mp-tr-bce', 'str_conv-ups-dice', 'difference']
+    assert 'IoU 1.000' in images[1]['alt'] and '25.0% pet' in images[2]['alt'] and all(a['alt'] for a in images)
+    assert f'{(drawn.truth != (half > 0)).mean():.1%} of the pixels' in images[3]['alt']
+    assert all(pixels(a['src']).shape == (192, 192, 3) for a in images)
+    assert '0.0% pet' in explorer_panel(drawn, {'mp-tr-bce': half}, threshold=.8)
+    one = explorer_panel(drawn, {'mp-tr-bce': half})
+    assert 'difference' not in one and one != explorer_panel(drawn, {'mp-tr-bce': half}, strength=.1)
+    assert 'no truth' in explorer_panel(Picture(drawn.image, None, 'mine'), {'mp-tr-bce': half})
+
+
+def test_small_pictures_keep_their_shape(drawn):
+    picture = small_picture(Image.new('RGB', (600, 300)), np.ones((300, 600), bool), 'wide')
+    assert picture.image.shape == (128, 256, 3) and picture.truth.shape == (128, 256) and picture.truth.all()
+    assert small_picture(Image.fromarray(drawn.image), None, '').image.shape == (64, 64, 3)
+
+
+def test_sources_without_photos(tmp_path):
+    sources = explorer_pictures(tmp_path, n=3)
+    assert 'Test photos' not in sources and list(sources['Procedural pets']) == ['pet 0', 'pet 1', 'pet 2']
+    picture = sources['Procedural pets']['pet 2']()
+    assert np.array_equal(picture.truth, draw_pet(1, 2, 128)[1] == PET)
+    if 'Cat' in sources: assert sources['Cat']['Chelsea']().truth is None
+
+
+def test_photos_come_from_the_test_split(pets_root):
+    photos = explorer_pictures(pets_root, n=4)['Test photos']
+    picture = next(iter(photos.values()))()
+    assert len(photos) == 4 and picture.truth.shape == picture.image.shape[:2] and max(picture.truth.shape) <= 256 and 'Parkhi' in picture.title
+
+
+def test_uploads():
+    buffer = io.BytesIO()
+    Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
+    assert uploaded_picture('red.png', buffer.getvalue()).image.shape == (20, 40, 3)
+    with pytest.raises(ValueError, match=r'^notes.txt: not a picture$'): uploaded_picture('notes.txt', b'text')
+
+
+def test_models_of_the_package_or_a_clear_refusal(monkeypatch):
+    def missing(*_): raise FileNotFoundError('the package carries no trained weights')
+    monkeypatch.setattr(analysis, 'load_pretrained', missing)
+    with pytest.raises(FileNotFoundError, match='no trained weights'): explorer_models()
+    monkeypatch.setattr(analysis, 'load_pretrained', lambda *variant: '-'.join(variant))
+    assert explorer_models() == {i: i for i in IDS}
+
+
+def descendants(widget):
+    yield widget
+    for child in getattr(widget, 'children', ()): yield from descendants(child)
+
+
+@pytest.fixture
+def widget(networks, drawn):
+    other = Picture(drawn.image[::-1], drawn.truth[::-1], 'upside down')
+    box = explore(networks, {'One': {'a': lambda: drawn, 'b': lambda: other}, 'Two': {'c': lambda: other}})
+    named = [w for w in descendants(box) if getattr(w, 'description', '')]
+    return {w.description: w for w in reversed(named)}, named, box.children[1]
+
+
+def test_the_explorer_shows_the_networks_that_are_chosen(widget, networks, drawn):
+    controls, named, panel = widget
+    def expected(*names, picture=drawn, **more): return explorer_panel(picture, {n: predict(networks[n], picture.image) for n in names}, **more)
+    assert panel.value == expected('mp-tr-bce', 'mp-tr-dice')
+    controls['Down'].value = 'str_conv'
+    assert panel.value == expected('str_conv-tr-bce', 'mp-tr-dice')
+    controls['Up'].value, controls['Loss'].value = 'ups', 'dice'
+    assert panel.value == expected('str_conv-ups-dice', 'mp-tr-dice')
+    second = [w for w in named if w.description == 'Up'][1]
+    second.value = 'ups'
+    assert panel.value == expected('str_conv-ups-dice', 'mp-ups-dice')
+    controls['Threshold'].value, controls['Overlay'].value = .4, .2
+    assert panel.value == expected('str_conv-ups-dice', 'mp-ups-dice', threshold=.4, strength=.2)
+
+
+def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn):
+    controls, _, panel = widget
+    controls['Picture'].value = 'b'
+    assert 'upside down' in panel.value
+    controls['Source'].value = 'My own'
+    assert 'choose a picture' in panel.value and controls['Picture'].layout.display == 'none' and controls['Choose a picture'].layout.display == ''
+    buffer = io.BytesIO()
+    Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
+    upload = lambda name, content: [dict(name=name, type='', size=len(content), content=memoryview(content), last_modified=0)]
+    controls['Choose a picture'].value = upload('red.png', buffer.getvalue())
+    assert 'your picture' in panel.value and 'mp-tr-dice' in panel.value
+    controls['Choose a picture'].value = upload('<b>.txt', b'text')
+    assert 'role="alert"' in panel.value and '&lt;b&gt;.txt: not a picture' in panel.value
+    controls['Source'].value = 'Two'
+    assert 'upside down' in panel.value and controls['Picture'].value == 'c'
+
+
+def test_the_twin_holds_every_prediction_and_shows_two(networks, drawn):
+    small = Picture(drawn.image, None, 'without truth')
+    text = explorer_twin(networks, [drawn, small], prefix='x', side=64)
+    tags = Reader(text[text.index('</style>') + 8:]).tags
+    radios = [a for tag, a in tags if tag == 'input']
+    assert len(radios) == 2 * 3 * 2 + 2 and len({a['id'] for a in radios}) == len(radios)
+    assert {a['for'] for tag, a in tags if tag == 'label'} == {a['id'] for a in radios}
+    assert sum('checked' in a for a in radios) == 7
+    for v in FACTORIAL:
+        stored = re.search(rf'\.x-first-{v.id}-0 div, \.x-second-{v.id}-0 div \{{background-image:url\((.+?)\)', text).group(1)
+        mask = predict(networks[v.id], drawn.image) > .5
+        assert np.abs(pixels(stored).astype(int) - paint(drawn.image, errors(mask, drawn.truth), side=64).astype(int)).mean() < 12
+        for which in ('first', 'second'):
+            rule = ' ~ '.join(f'#x-{which}-{f}-{getattr(v, f)}:checked' for f in ('down', 'up', 'loss'))
+            assert f'{rule} ~ #x-picture-0:checked ~ .x-panels .x-{which}-{v.id}-0' in text
+    assert text.count('no truth to compare with') == 2 * 2 * 8
+    assert len(text) < 300_000
