@@ -14,11 +14,14 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 
 
 class BuildWithCourse(build_py):
-    """build_py that also copies nbs/ and results/ into the package, for those who only ran pip."""
+    """build_py that also copies nbs/ and the small results into the package, for those who only ran pip.
+
+    Per-image measurements are copied for seed 0 only: all of them would outgrow the wheel.
+    """
 
     def run(self):
         super().run()
-        for folder, patterns in {'nbs': ['*.ipynb'], 'results': ['**/*.json', '**/*.csv', '**/*.npz', '**/*.md']}.items():
+        for folder, patterns in {'nbs': ['*.ipynb'], 'results': ['**/*.json', '**/*.csv', '**/*.md', '**/seed0/evaluation.npz']}.items():
             target = Path(self.build_lib) / cfg['lib_name'] / folder
             shutil.rmtree(target, ignore_errors=True)
             for source in sorted({p for pattern in patterns for p in (HERE / folder).glob(pattern)}):

@@ -303,7 +303,8 @@ def test_comparison_shows_every_variant_with_its_iou(factorial):
     index = factorial.kept('masks_index')[0, 0][:2]
     figure = plot_comparison(pets, index, factorial.masks()[0, :4, :2], IDS[:4], ['one', 'two'])
     titles = [ax.get_title() for ax in figure.axes]
-    assert len(titles) == 12 and titles[:2] == ['image', 'truth'] and all(re.search(r'IoU \d\.\d{3}', t) for t in titles[2:6])
+    assert len(titles) == 12 and titles[:2] == ['image', 'truth'] and [t.splitlines()[0] for t in titles[2:6]] == IDS[:4]
+    assert titles[6:8] == ['', ''] and all(re.search(r'IoU \d\.\d{3}$', t) for t in titles[2:6] + titles[8:])
     assert pets.size == SIZE and len(test) == 120
     perfect = (pets.trimaps[index] == PET).numpy()[None]
     assert 'IoU 1.000' in plot_comparison(pets, index, perfect, ['perfect'], ['one', 'two']).axes[2].get_title()
@@ -417,7 +418,7 @@ def descendants(widget):
 
 @pytest.fixture
 def widget(networks, drawn):
-    other = Picture(drawn.image[::-1], drawn.truth[::-1], 'upside down')
+    other = Picture(drawn.image[::-1].copy(), drawn.truth[::-1].copy(), 'upside down')
     box = explore(networks, {'One': {'a': lambda: drawn, 'b': lambda: other}, 'Two': {'c': lambda: other}})
     named = [w for w in descendants(box) if getattr(w, 'description', '')]
     return {w.description: w for w in reversed(named)}, named, box.children[1]
@@ -466,7 +467,7 @@ def test_the_twin_holds_every_prediction_and_shows_two(networks, drawn):
     for v in FACTORIAL:
         stored = re.search(rf'\.x-first-{v.id}-0 div, \.x-second-{v.id}-0 div \{{background-image:url\((.+?)\)', text).group(1)
         mask = predict(networks[v.id], drawn.image) > .5
-        assert np.abs(pixels(stored).astype(int) - paint(drawn.image, errors(mask, drawn.truth), side=64).astype(int)).mean() < 12
+        assert np.abs(pixels(stored).astype(int) - paint(drawn.image, errors(mask, drawn.truth), side=32).astype(int)).mean() < 12
         for which in ('first', 'second'):
             rule = ' ~ '.join(f'#x-{which}-{f}-{getattr(v, f)}:checked' for f in ('down', 'up', 'loss'))
             assert f'{rule} ~ #x-picture-0:checked ~ .x-panels .x-{which}-{v.id}-0' in text

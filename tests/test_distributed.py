@@ -134,9 +134,9 @@ def test_the_command_in_two_processes_writes_once_and_goes_on_after_a_kill(tmp_p
 
 
 def test_an_error_in_the_first_process_ends_both(tmp_path):
-    (folder := tmp_path / 'out/synthetic-course-w4-32px/mp-tr-dice/seed0').mkdir(parents=True)
+    (folder := tmp_path / 'a/out/synthetic-course-w4-32px/mp-tr-dice/seed0').mkdir(parents=True)
     (folder / 'config.json').write_text('{')
-    both = start_two(run_words(tmp_path / 'out'), tmp_path, tmp_path / 'notes')
+    both = start_two(run_words(tmp_path / 'a/out'), tmp_path / 'a', tmp_path / 'notes')
     assert [run.code(60) for run in both] == [2, 2]
     assert all('config.json: damaged' in run.said() and 'Traceback' not in run.said() for run in both)
 
@@ -145,7 +145,7 @@ def test_an_error_in_the_first_process_ends_both(tmp_path):
 @pytest.mark.parametrize('variant', ['exp1', 'exp2'])
 def test_torchrun_agrees_with_one_process_within_two_points(tmp_path, variant, capsys):
     "With ordinary batch norm, each process normalising by its half of the batch."
-    words = ['-m', 'unet_course', 'run', *f'--data synthetic --variants {variant} --width 8 --size 32 --epochs 12 --amp off --device cpu'.split()]
+    words = ['-m', 'unet_course', 'run', *f'--data synthetic --variants {variant} --width 8 --size 32 --epochs 24 --amp off --device cpu'.split()]
     env = dict(os.environ, OMP_NUM_THREADS='1')
     torchrun = ['-m', 'torch.distributed.run', '--nproc-per-node=2', '--master-addr=127.0.0.1', f'--master-port={free_port()}']
     two = subprocess.run([sys.executable, *torchrun, *words, '--out', tmp_path / 'two'], cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -132,6 +133,7 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     built = run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '-w', tmp_path / 'wheels', copy)
     assert built.returncode == 0, built.stderr
     wheel, = (tmp_path / 'wheels').glob('*.whl')
+    with zipfile.ZipFile(wheel) as files: assert sum(f.compress_size for f in files.infolist() if '/results/' in f.filename) <= 3e6
     venv.create(tmp_path / 'env', with_pip=True)
     python = tmp_path / 'env' / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
     installed = run(python, '-m', 'pip', 'install', '--no-deps', '--no-index', wheel)

@@ -273,7 +273,7 @@ def test_skipped_steps_are_counted_and_endless_skipping_stops(tmp_path, capsys, 
     from unet_course import experiments, training
     monkeypatch.setattr(experiments, 'choose_amp', lambda amp, device: torch.float16)
     scaler = torch.amp.GradScaler
-    monkeypatch.setattr(torch.amp, 'GradScaler', lambda device, enabled: scaler(device, enabled=enabled, init_scale=2.**30))
+    monkeypatch.setattr(torch.amp, 'GradScaler', lambda device, enabled: scaler(device, enabled=enabled, init_scale=2.**20))
     code, out, err = call(capsys, *run_words(tmp_path / 'a', '--keep-going'))
     assert code == 0, err
     skipped = [int(row['skipped_steps']) for row in result(tmp_path / 'a')['history']]

@@ -119,6 +119,7 @@ def main():
         subprocess.run([bin_dir / 'nbdev_export'], cwd=ROOT, check=True)
         start = time.perf_counter()
         nb = tidy(execute(path))
+        nb.metadata['run_seconds'] = round(time.perf_counter() - start)
         nbformat.write(nb, path)
         subprocess.run([bin_dir / 'nbdev_clean', '--fname', path], cwd=ROOT, check=True)
         print(f'{path.name}: {time.perf_counter() - start:.0f} s, {path.stat().st_size / 1024:.0f} KB', flush=True)

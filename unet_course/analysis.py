@@ -11,7 +11,7 @@ __all__ = ['CLAIMS', 'BAND', 'LOOKS', 'claim_text', 'signs', 'confounding', 'Fac
            'explorer_pictures', 'picture_tag', 'picture_uri', 'mask_caption', 'explorer_panel', 'uploaded_picture',
            'explore', 'explorer_twin']
 
-# %% ../nbs/06_analysis.ipynb #1edbe89e
+# %% ../nbs/06_analysis.ipynb #a1fd1d06
 import base64, html, io, math, tempfile
 from dataclasses import dataclass
 from itertools import combinations
@@ -27,11 +27,11 @@ from .factory import markdown_table
 from .losses import iou, pixel_counts
 from .training import load_weights
 
-# %% ../nbs/06_analysis.ipynb #1ea3ce4a
+# %% ../nbs/06_analysis.ipynb #ca971ea8
 CLAIMS = dict(loss=('dice', 'bce'), down=('mp', 'str_conv'), up=('tr', 'ups'))  # factor: (level said to be better, the other)
 BAND = 0.003  # of IoU: smaller differences are called equal
 
-# %% ../nbs/06_analysis.ipynb #70dc3f5c
+# %% ../nbs/06_analysis.ipynb #9f3eba4d
 def claim_text(
     factor: str,  # a key of CLAIMS
 ) -> str:
@@ -39,7 +39,7 @@ def claim_text(
     better, other = (NAMES[level] for level in CLAIMS[factor])
     return f'{better} beats {other.lower() if other != NAMES["bce"] else "weighted BCE"}'
 
-# %% ../nbs/06_analysis.ipynb #6b8be606
+# %% ../nbs/06_analysis.ipynb #0cfebed0
 def signs(
     variants,  # list of Variant
     interactions: int = 2,  # up to how many factors in one column
@@ -50,7 +50,7 @@ def signs(
         columns |= {' × '.join(group): np.prod([columns[f] for f in group], axis=0) for group in combinations(CLAIMS, n)}
     return columns
 
-# %% ../nbs/06_analysis.ipynb #e98cb2a1
+# %% ../nbs/06_analysis.ipynb #bfa050f1
 def confounding(
     variants,  # list of Variant
 ) -> list:  # a dict for each main effect: weight of every variant; what an interaction of size 1 adds; variance in units of one run's
@@ -64,7 +64,7 @@ def confounding(
         rows.append(dict(effect=factor, weights={v.id: float(w) for v, w in zip(variants, weights)}, mixed=mixed, variance=float((weights**2).sum())))
     return rows
 
-# %% ../nbs/06_analysis.ipynb #11ae6551
+# %% ../nbs/06_analysis.ipynb #8fc7423d
 @dataclass(frozen=True)
 class Factorial:
     "All eight variants under one setting, each with the same seeds."
@@ -105,7 +105,7 @@ class Factorial:
         packed, size = self.kept('masks'), self.first['size']
         return np.unpackbits(packed, axis=-1)[..., :size * size].reshape(*packed.shape[:3], size, size).astype(bool)
 
-# %% ../nbs/06_analysis.ipynb #b58e0536
+# %% ../nbs/06_analysis.ipynb #873ba035
 def find_factorials(
     folder: Path,  # run folders lie somewhere below it
 ) -> list:  # of Factorial: photos before procedural pets, several seeds before one, then the larger networks and images
@@ -123,18 +123,18 @@ def find_factorials(
     rank = lambda f: (f.first['data'] == 'pets', f.first['border'] == 'background', len(f.seeds) > 1, f.first['width'], f.first['size'], f.first['epochs'])
     return sorted(found, key=rank, reverse=True)
 
-# %% ../nbs/06_analysis.ipynb #b0387046
+# %% ../nbs/06_analysis.ipynb #2ae52201
 def small_runs(
-    out: Path,  # run folders are made below it; what is there already is not trained again
+    out: Path,  # run folders are made below it; if it holds a factorial, that is returned
     seeds: tuple = (0, 1),
     epochs: int = 2,
 ) -> Factorial:
     "Returns a factorial of tiny networks, trained now on procedural pets."
     print(f'{len(seeds) * len(FACTORIAL)} tiny networks, trained on procedural pets: look at the method, not at the numbers.')
-    run_all(make_configs(FACTORIAL, seeds, data='synthetic', width=4, size=32, epochs=epochs), out, log=lambda line: None)
+    if not find_factorials(out): run_all(make_configs(FACTORIAL, seeds, data='synthetic', width=4, size=32, epochs=epochs), out, log=lambda line: None)
     return find_factorials(out)[0]
 
-# %% ../nbs/06_analysis.ipynb #6360aa7a
+# %% ../nbs/06_analysis.ipynb #220d5e92
 def results_or_small_runs(
     out: Path,  # where small runs go, if they are needed
     folder: Path | None = None,  # where to look for kept runs; None: the course's own results
@@ -148,7 +148,7 @@ def results_or_small_runs(
     print(f'{len(chosen.runs)} runs: {chosen.setting}.')
     return chosen
 
-# %% ../nbs/06_analysis.ipynb #625eb235
+# %% ../nbs/06_analysis.ipynb #b32a9a2a
 def t_tail(
     t: float,  # any number
     df: int,   # degrees of freedom, at least 1
@@ -162,7 +162,7 @@ def t_tail(
     within = math.sin(angle) * total
     return max(0.0, 1 - (2 / math.pi * (angle + within) if df % 2 else within))
 
-# %% ../nbs/06_analysis.ipynb #8d851de5
+# %% ../nbs/06_analysis.ipynb #087fcaf6
 def t_quantile(
     level: float,  # such as 0.95
     df: int,       # degrees of freedom, at least 1
@@ -174,7 +174,7 @@ def t_quantile(
         low, high = (middle, high) if t_tail(middle, df) > 1 - level else (low, middle)
     return high
 
-# %% ../nbs/06_analysis.ipynb #47d62aa8
+# %% ../nbs/06_analysis.ipynb #b58d1b0f
 def anova(
     values,  # [seeds, 8], variants in the order of FACTORIAL
     level: float = 0.95,  # of the intervals
@@ -188,13 +188,13 @@ def anova(
     coefficients, *_ = np.linalg.lstsq(model, values.ravel(), rcond=None)
     df = len(model) - model.shape[1]
     noise = math.sqrt(((values.ravel() - model @ coefficients) ** 2).sum() / df)
-    se, rows = 2 * noise / math.sqrt(values.size), []  # each coefficient has variance noise² / n, and an effect is two coefficients
+    se, quantile, rows = 2 * noise / math.sqrt(values.size), t_quantile(level, df), []  # each coefficient has variance noise² / n, and an effect is two coefficients
     for name, estimate in zip(columns, 2 * coefficients[seeds:]):
-        half, t = t_quantile(level, df) * se, estimate / se if se else math.inf * np.sign(estimate)
+        half, t = quantile * se, estimate / se if se else math.inf * np.sign(estimate)
         rows.append(dict(effect=name, estimate=float(estimate), se=se, low=float(estimate - half), high=float(estimate + half), p=t_tail(t, df) if estimate else 1.0, df=df))
     return rows
 
-# %% ../nbs/06_analysis.ipynb #e43477b6
+# %% ../nbs/06_analysis.ipynb #3ef14d9f
 def holm(
     p,  # p-values, any order
 ) -> list:  # in the same order
@@ -205,7 +205,7 @@ def holm(
         adjusted[i] = worst
     return adjusted
 
-# %% ../nbs/06_analysis.ipynb #65992101
+# %% ../nbs/06_analysis.ipynb #edd5437c
 def verdicts(
     values,  # [seeds, 8] of the primary figure
     setting: str = '',  # in words, for the sentences
@@ -228,7 +228,7 @@ def verdicts(
         row['sentence'] = f'**{row["claim"]}: {row["verdict"]}**, for these implementations{f" ({setting})" if setting else ""}. {reason[0].upper() if reason[0] != "`" else "`"}{reason[1:]}.'
     return rows
 
-# %% ../nbs/06_analysis.ipynb #64f90c67
+# %% ../nbs/06_analysis.ipynb #7e88601c
 def plot_effects(
     values,  # [seeds, 8] of the primary figure
     band: float = BAND,
@@ -251,7 +251,7 @@ def plot_effects(
     plt.close(fig)
     return fig
 
-# %% ../nbs/06_analysis.ipynb #7a3342f3
+# %% ../nbs/06_analysis.ipynb #65534212
 def simple_effects(
     values,  # [seeds, 8]
 ) -> list:  # dicts with effect, at (levels of the other factors), estimate (mean over the seeds), low, high (over the seeds)
@@ -266,7 +266,7 @@ def simple_effects(
             rows.append(dict(effect=factor, at=at, estimate=float(difference.mean()), low=float(difference.min()), high=float(difference.max())))
     return rows
 
-# %% ../nbs/06_analysis.ipynb #171e870a
+# %% ../nbs/06_analysis.ipynb #c7642fe1
 def bootstrap_images(
     image_iou,  # [seeds, 8, images]
     draws: int = 2000,
@@ -281,7 +281,7 @@ def bootstrap_images(
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return [dict(effect=name, estimate=float(per_image[:, i].mean()), low=float(low[i]), high=float(high[i])) for i, name in enumerate(columns)]
 
-# %% ../nbs/06_analysis.ipynb #3af055e3
+# %% ../nbs/06_analysis.ipynb #897eaf61
 def secondary(
     factorial: Factorial,
 ) -> dict:  # name: float64 [seeds, 8]
@@ -292,7 +292,7 @@ def secondary(
                'Brier score': factorial.values('test_brier'), 'Brier score, corrected': factorial.values('test_brier_corrected')}
     return {name: x for name, x in figures.items() if np.isfinite(x).all()}
 
-# %% ../nbs/06_analysis.ipynb #b196bb54
+# %% ../nbs/06_analysis.ipynb #0b610351
 def reliability_curves(
     factorial: Factorial,
 ) -> dict:  # name: float64 [bins, 3], number of pixels, sum of probabilities, sum of targets
@@ -301,14 +301,14 @@ def reliability_curves(
     of = {loss: [i for i, v in enumerate(FACTORIAL) if v.loss == loss] for loss in CLAIMS['loss']}
     return {'Dice': bins[of['dice']].sum(0), 'weighted BCE': bins[of['bce']].sum(0), 'weighted BCE, corrected': corrected[of['bce']].sum(0)}
 
-# %% ../nbs/06_analysis.ipynb #fcc0917a
+# %% ../nbs/06_analysis.ipynb #6a412e15
 def calibration_error(
     bins,  # [bins, 3]
 ) -> float:  # in 0..1
     "Returns the expected calibration error: the gap between confidence and frequency in a bin, averaged over the pixels (Guo et al., 2017)."
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / bins[:, 0].sum())
 
-# %% ../nbs/06_analysis.ipynb #92b8d820
+# %% ../nbs/06_analysis.ipynb #e2c60a32
 def plot_reliability(
     curves: dict,  # from `reliability_curves`
 ):  # matplotlib Figure, closed for pyplot
@@ -326,7 +326,7 @@ def plot_reliability(
     plt.close(fig)
     return fig
 
-# %% ../nbs/06_analysis.ipynb #06a807fa
+# %% ../nbs/06_analysis.ipynb #c8acd7ec
 def plot_cost(
     factorial: Factorial,
 ):  # matplotlib Figure, closed for pyplot
@@ -338,14 +338,14 @@ def plot_cost(
             x, dice = factorial.values(key)[0, i] / unit, v.loss == 'dice'
             ax.plot([x, x], [values[:, i].min(), values[:, i].max()], color='#1b6ca8' if dice else '#c2410c', lw=1)
             ax.plot(x, values[:, i].mean(), 'o' if dice else 's', color='#1b6ca8' if dice else '#c2410c', label=NAMES[v.loss] if v.id.startswith('mp-tr') else None)
-            if dice: ax.annotate(f'{v.down}-{v.up}', (x, 0), xycoords=('data', 'axes fraction'), xytext=(0, 4), textcoords='offset points', rotation=90, fontsize=8, ha='right', va='bottom')
+            if dice: ax.annotate(f'{v.down}-{v.up}', (x, 1), xycoords=('data', 'axes fraction'), xytext=(0, 3), textcoords='offset points', rotation=30, fontsize=8)
         ax.set(xlabel=name)
     ax.legend(fontsize=8)
     fig.axes[0].set_ylabel('mean IoU, test split')
     plt.close(fig)
     return fig
 
-# %% ../nbs/06_analysis.ipynb #6ba823ca
+# %% ../nbs/06_analysis.ipynb #b67d4164
 def images_of(
     factorial: Factorial,
     root: Path | None = None,  # the dataset's folder
@@ -356,10 +356,10 @@ def images_of(
     pets, split = load_data(RunConfig(FACTORIAL[0], data=row['data'], size=row['size']), root)
     return pets, split['test']
 
-# %% ../nbs/06_analysis.ipynb #cc29d5c6
+# %% ../nbs/06_analysis.ipynb #82d6d7a3
 LOOKS = dict(right=((0, 158, 115), 0), extra=((230, 97, 0), 1), missed=((70, 90, 220), -1))  # colour, direction of the stripes
 
-# %% ../nbs/06_analysis.ipynb #a1ab96b6
+# %% ../nbs/06_analysis.ipynb #16b4ca54
 def paint(
     image,  # uint8 [H, W, 3]
     areas: dict,  # key of LOOKS: bool [H, W]
@@ -377,7 +377,7 @@ def paint(
         result = result * (1 - cover) + np.float32(colour) * cover
     return result.round().astype(np.uint8)
 
-# %% ../nbs/06_analysis.ipynb #21a0be4b
+# %% ../nbs/06_analysis.ipynb #3ba8ecba
 def errors(
     mask,   # bool [H, W]
     truth,  # bool [H, W], or None: the mask alone
@@ -385,7 +385,7 @@ def errors(
     "Returns where a mask is right, where it has too much, what it missed."
     return dict(right=mask) if truth is None else dict(right=mask & truth, extra=mask & ~truth, missed=truth & ~mask)
 
-# %% ../nbs/06_analysis.ipynb #c635158e
+# %% ../nbs/06_analysis.ipynb #1c1ce75c
 def choose_images(
     masks,   # bool [variants, images, H, W]
     scores,  # [variants, images], IoU
@@ -395,7 +395,7 @@ def choose_images(
     disputed = (share * (1 - share)).mean((1, 2))
     return dict(typical=int(np.abs(mean - np.median(mean)).argmin()), best=int(mean.argmax()), worst=int(mean.argmin()), disputed=int(disputed.argmax()))
 
-# %% ../nbs/06_analysis.ipynb #ce9cff4b
+# %% ../nbs/06_analysis.ipynb #bd739e02
 def plot_comparison(
     pets: Pets,
     index,    # rows of pets
@@ -409,14 +409,14 @@ def plot_comparison(
     from matplotlib.patches import Patch
     shown = pets.subset(index).to('cpu')
     truths = make_targets(shown.trimaps, border)[:, 0]
-    fig, axes = plt.subplots(len(shown), 2 + len(names), figsize=(1.4 * (2 + len(names)), 1.6 * len(shown) + .5), dpi=80, facecolor='white', squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(len(shown), 2 + len(names), figsize=(1.2 * (2 + len(names)), 1.35 * len(shown) + .8), dpi=80, facecolor='white', squeeze=False, layout='constrained')
     for row, ax in enumerate(axes):
         image, truth = shown.images[row].permute(1, 2, 0).numpy(), truths[row].numpy() == 1
         ax[0].set_ylabel(titles[row], fontsize=9)
         for column, (name, areas) in enumerate([('image', {}), ('truth', dict(right=truth))] + [(name, errors(masks[i][row], truth)) for i, name in enumerate(names)]):
             score = iou(pixel_counts(torch.from_numpy(masks[column - 2][row])[None, None], truths[row][None, None]))[0] if column > 1 else None
             ax[column].imshow(paint(image, areas))
-            ax[column].set_title(name if score is None else f'{name}\nIoU {score:.3f}', fontsize=8)
+            ax[column].set_title('\n'.join(filter(None, [name if row == 0 else '', '' if score is None else f'IoU {score:.3f}'])), fontsize=8)
             ax[column].set(xticks=[], yticks=[])
     colours = {name: tuple(c / 255 for c in colour) for name, (colour, _) in LOOKS.items()}
     fig.legend(handles=[Patch(facecolor=colours['right'], label='right'), Patch(facecolor='white', edgecolor=colours['extra'], hatch='////', label='too much'),
@@ -425,7 +425,7 @@ def plot_comparison(
     plt.close(fig)
     return fig
 
-# %% ../nbs/06_analysis.ipynb #140237a5
+# %% ../nbs/06_analysis.ipynb #af499a6c
 def image_facts(
     pets: Pets,
     index,  # rows of pets
@@ -440,7 +440,7 @@ def image_facts(
     return {'share of pet': pet.mean((1, 2)), 'brightness of the pet': mean(pet), 'contrast with the rest': np.abs(mean(pet) - mean(~pet & ~border)),
             'share of border': border.mean((1, 2)), 'no pet at all': (~pet.any((1, 2))).astype(np.float64)}
 
-# %% ../nbs/06_analysis.ipynb #cc07c2a6
+# %% ../nbs/06_analysis.ipynb #aa07b9b4
 def failure_table(
     facts: dict,  # from `image_facts`
     score,        # [images], such as the mean IoU over all runs
@@ -458,7 +458,7 @@ def failure_table(
                          rank_correlation=float(np.corrcoef(ranks(x[fine]), ranks(score[fine]))[0, 1]) if varies else None))
     return rows
 
-# %% ../nbs/06_analysis.ipynb #68c312f4
+# %% ../nbs/06_analysis.ipynb #06b1dc98
 def breed_table(
     pets: Pets,
     index,  # rows of pets
@@ -472,7 +472,7 @@ def breed_table(
         rows.append(dict(breed=name, images=len(here), iou=float(np.mean(score[here]))))
     return sorted(rows, key=lambda row: row['iou'])
 
-# %% ../nbs/06_analysis.ipynb #bda157d9
+# %% ../nbs/06_analysis.ipynb #5781baed
 def explorer_models(
     fallback: Path | None = None,  # where small runs lie, or are trained, if the package carries no weights; None: refuse
     **small,  # passed on to `small_runs`
@@ -484,7 +484,7 @@ def explorer_models(
     runs = small_runs(fallback, **small).runs
     return {variant: load_weights(row['folder'] / 'best.pth')[0] for (seed, variant), row in runs.items() if seed == min(runs)[0]}
 
-# %% ../nbs/06_analysis.ipynb #d095fe0e
+# %% ../nbs/06_analysis.ipynb #1167d020
 @dataclass(frozen=True)
 class Picture:
     "A picture to predict, with its truth where there is one."
@@ -492,7 +492,7 @@ class Picture:
     truth: np.ndarray | None  # bool [H, W]
     title: str                # with the credit
 
-# %% ../nbs/06_analysis.ipynb #f431c927
+# %% ../nbs/06_analysis.ipynb #4bdf1ba8
 def small_picture(
     image,  # PIL image in mode RGB
     truth,  # bool [H, W] or None
@@ -503,10 +503,10 @@ def small_picture(
     from PIL import Image
     scale = min(1.0, side / max(image.size))
     size = tuple(max(1, round(scale * n)) for n in image.size)
-    if truth is not None: truth = np.asarray(Image.fromarray(truth).resize(size, Image.Resampling.NEAREST))
-    return Picture(np.asarray(image.resize(size, Image.Resampling.BILINEAR)), truth, title)
+    if truth is not None: truth = np.array(Image.fromarray(truth).resize(size, Image.Resampling.NEAREST))
+    return Picture(np.array(image.resize(size, Image.Resampling.BILINEAR)), truth, title)
 
-# %% ../nbs/06_analysis.ipynb #8baa83e9
+# %% ../nbs/06_analysis.ipynb #d930390f
 def explorer_pictures(
     root: Path | None = None,  # the dataset's folder
     n: int = 12,  # pictures of either kind
@@ -531,7 +531,7 @@ def explorer_pictures(
     if find_spec('skimage'): sources['Cat'] = {'Chelsea': cat}
     return sources
 
-# %% ../nbs/06_analysis.ipynb #c07115ca
+# %% ../nbs/06_analysis.ipynb #b71d1416
 def picture_tag(
     pixels,     # uint8 [H, W, 3]
     text: str,  # alternative text
@@ -547,7 +547,7 @@ def picture_uri(pixels, quality: int = 85) -> str:
     Image.fromarray(pixels).save(buffer, format='JPEG', quality=quality)
     return f'data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
-# %% ../nbs/06_analysis.ipynb #4a098093
+# %% ../nbs/06_analysis.ipynb #52c40741
 def mask_caption(
     mask,   # bool [H, W]
     truth,  # bool [H, W] or None
@@ -558,7 +558,7 @@ def mask_caption(
     score = iou(pixel_counts(torch.from_numpy(mask)[None, None], torch.from_numpy(truth)[None, None].byte()))[0]
     return f'IoU {score:.3f}; {share}, {(mask & ~truth).mean():.1%} too much, {(truth & ~mask).mean():.1%} missed'
 
-# %% ../nbs/06_analysis.ipynb #13740d26
+# %% ../nbs/06_analysis.ipynb #36e0abce
 def explorer_panel(
     picture: Picture,
     probabilities: dict,  # one or two variants: float [H, W] in 0..1
@@ -577,7 +577,7 @@ def explorer_panel(
                f'<figcaption style="font-size:90%">{caption}</figcaption></figure>' for name, pixels, caption in shown]
     return f'<div role="group" aria-label="Explorer" style="display:flex;flex-wrap:wrap;gap:10px">{"".join(figures)}</div>'
 
-# %% ../nbs/06_analysis.ipynb #137fa5f3
+# %% ../nbs/06_analysis.ipynb #03a385f1
 def uploaded_picture(
     name: str,       # the file's name
     content: bytes,  # its bytes
@@ -589,7 +589,7 @@ def uploaded_picture(
         try: return small_picture(open_photo(path), None, 'your picture; no truth')
         except ValueError as error: raise ValueError(f'{name}{str(error).removeprefix(str(path))}') from None
 
-# %% ../nbs/06_analysis.ipynb #c038e7ed
+# %% ../nbs/06_analysis.ipynb #d703c414
 def explore(
     models: dict | None = None,    # variant id: UNet; None: those that the package carries
     pictures: dict | None = None,  # from `explorer_pictures`
@@ -615,21 +615,22 @@ def explore(
         if not upload.value: raise ValueError('choose a picture of your own with the button; it stays on this machine')
         return ('My own', upload.value[0]['name'], upload.value[0]['size']), lambda: uploaded_picture(upload.value[0]['name'], bytes(upload.value[0]['content']))
     def show(*_):
+        if source.value != 'My own' and number.value not in pictures[source.value]: return  # its options are just being changed
         names = dict.fromkeys('-'.join(t.value for t in side) for side in (first, second))
         try:
             key, load = current()
             if key not in found: found[key] = load()
-            for name in names:
-                if (key, name) not in found: found[key, name] = predict(models[name], found[key].image)
-            panel.value = explorer_panel(found[key], {name: found[key, name] for name in names}, threshold.value, strength.value)
         except ValueError as error:
             panel.value = f'<p role="alert">{html.escape(str(error))}</p>'
+            return
+        for name in names:
+            if (key, name) not in found: found[key, name] = predict(models[name], found[key].image)
+        panel.value = explorer_panel(found[key], {name: found[key, name] for name in names}, threshold.value, strength.value)
     def pick(*_):
         own = source.value == 'My own'
         number.layout.display, upload.layout.display = ('none', '') if own else ('', 'none')
-        with number.hold_trait_notifications():
-            number.options = [] if own else list(pictures[source.value])
-            number.index = None if own else 0
+        number.options = [] if own else list(pictures[source.value])
+        if not own: number.index = 0
         show()
     source.observe(pick, 'value')
     for control in (*first, *second, number, upload, threshold, strength): control.observe(show, 'value')
@@ -637,7 +638,7 @@ def explore(
     side = lambda name, controls: widgets.VBox([widgets.HTML(f'<b>{name} network</b>'), *controls])
     return widgets.VBox([widgets.HBox([side('First', first), side('Second', second), widgets.VBox([source, number, upload, threshold, strength])], layout=dict(flex_flow='row wrap')), panel])
 
-# %% ../nbs/06_analysis.ipynb #60655399
+# %% ../nbs/06_analysis.ipynb #21245da3
 def explorer_twin(
     models: dict,    # variant id: UNet
     pictures: list,  # of Picture
@@ -660,11 +661,11 @@ def explorer_twin(
         panels[column].append(f'<figure class="{prefix}-{name}"><div role="img" aria-label="{caption}" style="aspect-ratio:{pixels.shape[1]}/{pixels.shape[0]}"></div><figcaption>{caption}</figcaption></figure>')
         rules.append((f'{rule} ~ #{prefix}-picture-{name.rpartition("-")[2]}:checked ~ .{prefix}-panels .{prefix}-{name}').removeprefix(' ~ '))
     for k, picture in enumerate(pictures):
-        stored.append(f'.{prefix}-picture-{k} div {{background-image:url({picture_uri(paint(picture.image, {}, side=side), 80)})}}')
+        stored.append(f'.{prefix}-picture-{k} div {{background-image:url({picture_uri(paint(picture.image, {}, side=side // 2), 75)})}}')
         panel(0, f'picture-{k}', picture.image, picture.title, '')
         for v in FACTORIAL:
             mask = predict(models[v.id], picture.image) > threshold
-            stored.append(f'.{prefix}-first-{v.id}-{k} div, .{prefix}-second-{v.id}-{k} div {{background-image:url({picture_uri(paint(picture.image, errors(mask, picture.truth), side=side), 80)})}}')
+            stored.append(f'.{prefix}-first-{v.id}-{k} div, .{prefix}-second-{v.id}-{k} div {{background-image:url({picture_uri(paint(picture.image, errors(mask, picture.truth), side=side // 2), 75)})}}')
             for column, which in enumerate(('first', 'second'), 1):
                 rule = ' ~ '.join(f'#{prefix}-{which}-{f}-{getattr(v, f)}:checked' for f in ('down', 'up', 'loss'))
                 panel(column, f'{which}-{v.id}-{k}', picture.image, f'{v.id}: {mask_caption(mask, picture.truth)}', rule)

@@ -9,7 +9,7 @@ __all__ = ['EXPERIMENTS', 'FACTORIAL', 'PROTOCOLS', 'PRESETS', 'SYNTHETIC_IMAGES
            'prepare', 'train_and_measure', 'measure_and_write', 'compact', 'machine', 'estimate_minutes', 'run_all',
            'describe', 'read_runs', 'results_table', 'spread', 'format_rows', 'upsample_rows', 'predict_logits',
            'predict', 'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files',
-           'course_folder']
+           'course_folder', 'cost_table', 'plot_curves']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
 import csv, io, json, math, platform, shutil, sys, time
@@ -605,3 +605,38 @@ def course_folder(
     package = package_folder()
     checkout = package.parent
     return checkout / name if (checkout / 'settings.ini').is_file() and (checkout / name).is_dir() else package / name
+
+# %% ../nbs/05_experiments.ipynb #e573812f
+def cost_table(
+    rows: list[dict],  # from `read_runs`
+) -> str:
+    "A Markdown table of the cost of each setting and variant: median over its seeds."
+    table = []
+    for key in dict.fromkeys((describe(r), r['variant'], r['device'], r['amp']) for r in rows):
+        runs = [r for r in rows if (describe(r), r['variant'], r['device'], r['amp']) == key]
+        median = {k: np.median([r[k] for r in runs]) for k in ('seconds', 'images_per_second', 'peak_memory_mb')}
+        table.append(dict(Setting=key[0], Variant=f'`{key[1]}`', Runs=len(runs), Parameters=runs[0]['parameters'], MACs=runs[0]['macs'], Minutes=f"{median['seconds'] / 60:.1f}",
+                          **{'Images/s': f"{median['images_per_second']:.0f}", 'Peak MiB': f"{median['peak_memory_mb']:.0f}", 'Device': f'{key[2]}, AMP {key[3]}'}))
+    return markdown_table(table)
+
+# %% ../nbs/05_experiments.ipynb #5a779d17
+def plot_curves(
+    folder: Path,  # run folders lie somewhere below it
+    columns=('train_loss', 'val_loss', 'val_iou'),  # of history.csv, one panel each
+):
+    "A figure with a row a setting, a panel a column, and a line a run: colour by loss, solid for transposed convolution and dashed for upsampling."
+    import matplotlib.pyplot as plt
+    paths = sorted(Path(folder).rglob('history.csv'))
+    settings = list(dict.fromkeys(path.parents[2].name for path in paths))
+    fig, axes = plt.subplots(len(settings), len(columns), figsize=(3.2 * len(columns), 2.5 * len(settings)), dpi=80, squeeze=False, facecolor='white', layout='constrained')
+    for path in paths:
+        history, (down, up, loss) = list(csv.DictReader(path.read_text().splitlines())), path.parents[1].name.split('-')
+        for ax, column in zip(axes[settings.index(path.parents[2].name)], columns):
+            ax.plot([int(r['epoch']) for r in history], [float(r[column]) for r in history], color='#c2410c' if loss == 'dice' else '#1b6ca8',
+                    linestyle='-' if up == 'tr' else '--', marker='o' if down == 'mp' else 's', markersize=3, linewidth=0.8, label=path.parents[1].name if path.parent.name == 'seed0' else None)
+            ax.set_title(column.replace('_', ' '), fontsize=9)
+            ax.set_xlabel('epoch', fontsize=8)
+    for row, setting in zip(axes, settings): row[0].set_ylabel(setting, fontsize=7)
+    if settings: axes[0][-1].legend(fontsize=5)
+    plt.close(fig)
+    return fig

@@ -32,6 +32,7 @@ def _check(
     if targets.is_cpu and ((targets != 0) & (targets != 1) & (targets != IGNORE)).any():
         raise ValueError(f'targets may hold 0, 1 and {IGNORE}, not {sorted(set(targets.unique().tolist()) - {0, 1, IGNORE})[:3]}; turn a trimap into targets with make_targets')
 
+# %% ../nbs/03_losses.ipynb #ddfe2b14
 def _counted(
     values: torch.Tensor,  # logits or probabilities, any floating type
     targets: torch.Tensor,  # 0, 1 or IGNORE, same shape
@@ -176,6 +177,7 @@ def _double(x: torch.Tensor) -> torch.Tensor:
     "Returns `x` in float64; on the CPU if its device has none (Apple's MPS)."
     return (x.cpu() if x.device.type == 'mps' else x).double()
 
+# %% ../nbs/03_losses.ipynb #882fa51f
 def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     "Returns part / whole, and 1 where both are empty."
     return torch.where(whole > 0, part / whole, torch.ones_like(whole))

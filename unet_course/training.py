@@ -8,7 +8,7 @@ __all__ = ['choose_device', 'choose_amp', 'Recipe', 'make_optimizer', 'TrainingE
            'peak_memory_mb', 'write_history', 'write_json', 'plot_history']
 
 # %% ../nbs/04_training.ipynb #3768818c
-import csv, io, json, math, os, sys, time, zipfile
+import csv, io, json, math, os, sys, time, warnings, zipfile
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -251,9 +251,10 @@ def load_weights(
     try:
         with zipfile.ZipFile(path) as file:
             if sum(part.file_size for part in file.infolist()) > largest: raise ValueError('larger inside than outside')
-        stored = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings(action='ignore'): stored = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error: raise ValueError(f'{path}: not a weights file of this course, or damaged ({type(error).__name__}); train or copy it again') from None
     try:
+        if not isinstance(stored, dict) or not isinstance(stored.get('config'), dict): raise ValueError('no config in it')
         config, state = stored['config'], stored['state']
         with torch.device('meta'): model = create_model(config['model'])
         size = config.get('size', 128)

@@ -1,0 +1,276 @@
+"""Chapters 02 and 06 in a real browser: the widgets in JupyterLab with a kernel, their twins as static files without one.
+
+    pytest -m browser
+
+It needs Playwright for Python and a chromium, here Debian's (apt-get install chromium). Set SCREENSHOTS to a folder to keep pictures of what was seen."""
+import base64
+import contextlib
+import functools
+import http.server
+import importlib.util
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT
+
+CHROMIUM = next((path for path in ('/usr/bin/chromium', shutil.which('chromium'), shutil.which('chromium-browser'), shutil.which('google-chrome')) if path and Path(path).exists()), None)
+FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+MISSING = 'no chromium (apt-get install chromium)' if CHROMIUM is None else 'no playwright (pip install playwright)' if importlib.util.find_spec('playwright') is None else \
+          'no jupyterlab' if importlib.util.find_spec('jupyterlab') is None else None
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+WAIT = 600_000  # milliseconds for a whole chapter on a busy machine
+DOWN, UP, LOSS = ('mp', 'str_conv'), ('tr', 'ups'), ('bce', 'dice')
+
+
+@pytest.fixture(scope='module')
+def browser():
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser):
+    opened = browser.new_page(viewport=dict(width=1500, height=1000))
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    "JupyterLab on loopback over copies of the two chapters, small configuration, with no settings but its own; the address of a notebook by name."
+    folder, port, token = tmp_path_factory.mktemp('lab'), free_port(), secrets.token_hex(16)
+    notebooks = folder / 'notebooks'
+    notebooks.mkdir()
+    for name in ('02_factory.ipynb', '06_analysis.ipynb'):
+        nb = json.loads((ROOT / 'nbs' / name).read_text(encoding='utf-8'))
+        for cell in nb['cells']: cell.update(outputs=[]) if cell['cell_type'] == 'code' else None  # what is seen was made by this kernel
+        (notebooks / name).write_text(json.dumps(nb), encoding='utf-8')
+    places = {name: str(folder / name.lower()) for name in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR')}
+    env = os.environ | places | dict(UNET_COURSE_TINY='1', UNET_COURSE_CACHE=str(folder / 'cache'), UNET_COURSE_DATA=str(folder / 'no-photos'),
+                                     PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
+    log = (folder / 'lab.log').open('w')
+    server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', '--ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--IdentityProvider.token={token}',
+                               f'--ServerApp.root_dir={notebooks}', '--LabApp.news_url=None', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate'],
+                              env=env, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        for _ in range(240):
+            assert server.poll() is None, (folder / 'lab.log').read_text()
+            try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api?token={token}', timeout=5).close()
+            except OSError: time.sleep(.5)
+            else: break
+        else: pytest.fail(f'JupyterLab did not answer: {(folder / "lab.log").read_text()}')
+        yield lambda name: f'http://127.0.0.1:{port}/lab/tree/{name}?token={token}'
+    finally:
+        server.terminate()  # it ends its kernels
+        try: server.wait(30)
+        except subprocess.TimeoutExpired: server.kill()
+        log.close()
+
+
+def run_all_cells(page, address):
+    "Opens a notebook and runs it from the menu as a reader would; waits for the kernel to be idle after the last cell."
+    page.goto(address)
+    page.locator('.jp-Notebook .jp-Cell').first.wait_for()
+    with contextlib.suppress(Exception): page.get_by_role('button', name='No', exact=True).click(timeout=1500)  # "news?"
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(state='attached')
+    page.get_by_role('menuitem', name='Run', exact=True).click()
+    page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
+
+
+def keep_screenshot(page, name, locator=None):
+    if folder := os.environ.get('SCREENSHOTS'): (locator or page).screenshot(path=str(Path(folder, f'browser_{name}.png')))
+
+
+def picture(source: str) -> np.ndarray:
+    "The pixels of a data address."
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(',')[2]))))
+
+
+def toggle(page, widget, text, which=0):
+    "Clicks the toggle of that text in the widget; the `which`-th if it has several."
+    button = widget.locator('button.jupyter-button', has_text=re.compile(f'^{text}$')).nth(which)
+    button.scroll_into_view_if_needed()
+    button.click()
+    return button
+
+
+def test_architecture_explorer_in_jupyterlab(page, lab):
+    from unet_course.factory import count_parameters, create_model
+    run_all_cells(page, lab('02_factory.ipynb'))
+    widget = page.locator('.jupyter-widgets.widget-vbox').filter(has=page.locator('.widget-toggle-buttons')).first
+    widget.wait_for(timeout=WAIT)
+    seen = set()
+    for down in (*DOWN, 'str_conv_bn'):
+        toggle(page, widget, down)
+        for up in UP:
+            toggle(page, widget, up)
+            expected = f'{count_parameters(create_model(dict(downsample_mode=down, upsample_mode=up))):,}'
+            widget.locator('table tr', has_text='total').filter(has_text=expected).wait_for(timeout=WAIT)
+            image = widget.locator('img').first
+            image.wait_for()
+            seen.add(image.get_attribute('src'))
+    assert len(seen) == 6, 'a drawing for every combination'
+    keep_screenshot(page, 'lab_02', widget)
+
+
+def test_explorer_in_jupyterlab(page, lab):
+    run_all_cells(page, lab('06_analysis.ipynb'))
+    widget = page.locator('.jupyter-widgets.widget-vbox').filter(has=page.locator('[data-shows=picture]')).first
+    widget.wait_for(timeout=WAIT)
+    panel, seen = widget.locator('[role=group]'), {}
+    for d, down in enumerate(DOWN):
+        toggle(page, widget, down)
+        for up in UP:
+            toggle(page, widget, up)
+            for loss in LOSS:
+                button = toggle(page, widget, loss)
+                figure = panel.locator(f'figure[data-shows="{down}-{up}-{loss}"]').first
+                figure.wait_for(timeout=WAIT)
+                assert 'mod-active' in button.get_attribute('class')
+                caption, image = figure.locator('figcaption').inner_text(), figure.locator('img')
+                assert re.match(rf'{down}-{up}-{loss}: IoU [01]\.\d{{3}}; ', caption), caption
+                assert image.get_attribute('alt') == caption
+                seen[down, up, loss] = caption.partition(': ')[2], image.get_attribute('src')
+    assert len({source for _, source in seen.values()}) > 4, 'pictures of different networks differ'
+    for caption, source in seen.values():  # the numbers are those of the picture: what is tinted or striped for pet is its share of pet
+        assert picture(source).shape[2] == 3 and re.search(r'[\d.]+% pet', caption)
+    toggle(page, widget, 'ups', which=1)  # the second network
+    panel.locator('figure[data-shows="mp-ups-dice"]').wait_for()
+    assert [f.get_attribute('data-shows') for f in panel.locator('figure').all()] == ['picture', 'str_conv-ups-dice', 'mp-ups-dice', 'difference']
+    before = panel.locator('figure[data-shows=difference] figcaption').inner_text()
+    assert re.search(r'[\d.]+% of the pixels; /// only str_conv-ups-dice, \\\\\\ only mp-ups-dice', before), before
+    keep_screenshot(page, 'lab_06', widget)
+    # with the keyboard alone
+    toggle(page, widget, 'mp').focus()
+    panel.locator('figure[data-shows="mp-ups-dice"]').first.wait_for()
+    page.keyboard.press('Tab')
+    page.keyboard.press('Enter')
+    panel.locator('figure[data-shows="str_conv-ups-dice"]').first.wait_for()
+    # another picture, and one's own
+    old = panel.locator('figure[data-shows=picture] img').get_attribute('src')
+    widget.locator('select').nth(1).select_option(index=1)
+    page.wait_for_function('([node, old]) => node.querySelector("figure[data-shows=picture] img").src != old', arg=[panel.element_handle(), old])
+    widget.locator('select').first.select_option('My own')
+    widget.locator('[role=alert]', has_text='choose a picture').wait_for()
+    buffer = io.BytesIO()
+    Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
+    with page.expect_file_chooser() as chooser: widget.locator('button', has_text='Choose a picture').click()
+    chooser.value.set_files(files=[dict(name='red.png', mimeType='image/png', buffer=buffer.getvalue())])
+    own = widget.locator('figure[data-shows=picture]', has_text='your picture')
+    own.wait_for()
+    assert tuple(picture(own.locator('img').get_attribute('src')).mean((0, 1)).round()) == pytest.approx((254, 0, 0), abs=2)
+    with page.expect_file_chooser() as chooser: widget.locator('button', has_text='Choose a picture').click()
+    chooser.value.set_files(files=[dict(name='notes.txt', mimeType='image/png', buffer=b'text')])
+    widget.locator('[role=alert]', has_text='notes.txt: not a picture').wait_for()
+    # no cell of the chapter failed
+    assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+
+
+@pytest.fixture
+def static(tmp_path):
+    "Serves the HTML outputs of a chapter, as they are stored, as a page of static files on loopback; its address."
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_): pass
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+
+    def address(html: str) -> str:
+        (tmp_path / 'index.html').write_text(f'<!doctype html><html lang="en"><meta charset="utf-8"><title>twin</title><body>{html}</body></html>', encoding='utf-8')
+        return f'http://127.0.0.1:{server.server_port}/index.html'
+    yield address
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def stored_twin(chapter: str, marker: str) -> str:
+    "The HTML output of the chapter that holds `marker`, as stored."
+    nb = json.loads((ROOT / 'nbs' / chapter).read_text(encoding='utf-8'))
+    found = [''.join(o['data']['text/html']) for c in nb['cells'] if c['cell_type'] == 'code' for o in c['outputs'] if 'text/html' in o.get('data', {}) and marker in ''.join(o['data']['text/html'])]
+    assert len(found) == 1, f'{len(found)} outputs of {chapter} with {marker}'
+    return found[0]
+
+
+def watch(page):
+    "Everything that the page asks for or complains about, from now on."
+    requests, complaints = [], []
+    page.on('request', lambda r: requests.append(r.url))
+    page.on('console', lambda m: complaints.append(m.text) if m.type == 'error' and 'favicon' not in m.location.get('url', '') else None)
+    page.on('pageerror', lambda e: complaints.append(str(e)))
+    return requests, complaints
+
+
+def test_architecture_twin_as_static_files(page, static):
+    from unet_course.factory import count_parameters, create_model
+    requests, complaints = watch(page)
+    page.goto(static(stored_twin('02_factory.ipynb', 'unet-twin-down-mp')))
+    for down in (*DOWN, 'str_conv_bn'):
+        for up in UP:
+            page.get_by_label(f'down: {down}', exact=True).check()
+            page.get_by_label(f'up: {up}', exact=True).check()
+            visible = [f for f in page.locator('figure').all() if f.is_visible()]
+            assert len(visible) == 1
+            parameters = count_parameters(create_model(dict(downsample_mode=down, upsample_mode=up)))
+            assert visible[0].locator('figcaption').inner_text().startswith(f'{down}-{up}: {parameters:,} parameters')
+            assert visible[0].locator('img').evaluate('node => node.complete && node.naturalWidth > 100')
+    keep_screenshot(page, 'twin_02')
+    assert not complaints and not [url for url in requests if not url.startswith(('data:', 'http://127.0.0.1:'))]
+
+
+def test_explorer_twin_as_static_files(page, static):
+    requests, complaints = watch(page)
+    page.goto(static(stored_twin('06_analysis.ipynb', 'explorer-twin-panels')))
+    keep_screenshot(page, 'twin_06')
+    prefix, seen = '#explorer-twin', {}
+    count = page.locator('input[name=explorer-twin-picture]').count()
+    assert count > 1
+    for k in range(count):
+        page.locator(f'{prefix}-picture-{k}').check()
+        for which, other in (('first', 1), ('second', 2)):
+            for down in DOWN:
+                page.locator(f'{prefix}-{which}-down-{down}').check()
+                for up in UP:
+                    page.locator(f'{prefix}-{which}-up-{up}').check()
+                    for loss in LOSS:
+                        page.locator(f'{prefix}-{which}-loss-{loss}').check()
+                        shown = page.locator('.explorer-twin-panels figure:visible')
+                        assert shown.count() == 3
+                        box = shown.nth(other).locator('div')
+                        caption = shown.nth(other).locator('figcaption').inner_text()
+                        assert caption.startswith(f'{down}-{up}-{loss}: ') and caption == box.get_attribute('aria-label')
+                        image = box.evaluate('node => getComputedStyle(node).backgroundImage')
+                        assert image.startswith('url("data:image/jpeg') and box.bounding_box()['height'] > 50
+                        assert seen.setdefault((k, down, up, loss), (caption, image)) == (caption, image), 'both sides show the same prediction'
+    assert len(seen) == 8 * count and len({image for _, image in seen.values()}) > 4 * count
+    page.locator(f'{prefix}-first-down-{DOWN[0]}').focus()  # by keyboard
+    page.locator(f'{prefix}-first-down-{DOWN[0]}').check()
+    page.keyboard.press('ArrowRight')
+    assert page.locator(f'{prefix}-first-down-{DOWN[1]}').is_checked()
+    assert page.locator('.explorer-twin-panels figure:visible').nth(1).inner_text().startswith(f'{DOWN[1]}-')
+    assert not complaints and not [url for url in requests if not url.startswith(('data:', 'http://127.0.0.1:'))]
