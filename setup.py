@@ -1,4 +1,4 @@
-"""Packaging: every fact comes from settings.ini; the wheel also carries the notebooks and the small results."""
+"""Packaging: every fact comes from settings.ini; the wheel also carries the notebooks, the small results and the weights."""
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -14,18 +14,21 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 
 
 class BuildWithCourse(build_py):
-    """build_py that also copies nbs/ and the small results into the package, for those who only ran pip.
+    """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
     Per-image measurements are copied for seed 0 only: all of them would outgrow the wheel.
     """
 
     def run(self):
         super().run()
-        for folder, patterns in {'nbs': ['*.ipynb'], 'results': ['**/*.json', '**/*.csv', '**/*.md', '**/seed0/evaluation.npz']}.items():
-            target = Path(self.build_lib) / cfg['lib_name'] / folder
+        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*']),
+                  'results': (HERE / 'results', ['**/*.json', '**/*.csv', '**/*.md', '**/seed0/evaluation.npz']),
+                  'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
+        for name, (folder, patterns) in course.items():
+            target = Path(self.build_lib) / cfg['lib_name'] / name
             shutil.rmtree(target, ignore_errors=True)
-            for source in sorted({p for pattern in patterns for p in (HERE / folder).glob(pattern)}):
-                destination = target / source.relative_to(HERE / folder)
+            for source in sorted({p for pattern in patterns for p in folder.glob(pattern) if p.is_file()}):
+                destination = target / source.relative_to(folder)
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, destination)
 
@@ -38,7 +41,8 @@ setup(
     long_description_content_type='text/markdown',
     author=cfg['author'],
     author_email=cfg['author_email'],
-    license='Apache-2.0',
+    license_expression='Apache-2.0',
+    license_files=['LICENSE', 'NOTICE'],
     keywords=cfg['keywords'].split(),
     url=cfg['git_url'],
     project_urls={'Course': cfg['doc_host'] + cfg['doc_baseurl'], 'Source': cfg['git_url'], 'Issues': cfg['git_url'] + '/issues'},
@@ -46,18 +50,23 @@ setup(
         'Development Status :: ' + STATUS[int(cfg['status'])],
         'Intended Audience :: ' + cfg['audience'],
         'Natural Language :: ' + cfg['language'],
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3',
         'Programming Language :: Python :: 3 :: Only',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in (11, 12, 13)),
         'Framework :: Jupyter',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
         'Topic :: Scientific/Engineering :: Image Recognition',
         'Typing :: Typed',
     ],
     packages=[cfg['lib_name']],
-    package_data={cfg['lib_name']: ['py.typed', 'weights/*']},
+    package_data={cfg['lib_name']: ['py.typed']},
+    include_package_data=False,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={name: cfg[name + '_requirements'].split() for name in ('notebooks', 'dev')},
-    entry_points={'console_scripts': ['unet-course = unet_course.cli:main']},
+    # nbdev: where names in backticks and the links to the source on the site lead
+    entry_points={'console_scripts': ['unet-course = unet_course.cli:main'], 'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
     cmdclass={'build_py': BuildWithCourse},
     zip_safe=False,
 )

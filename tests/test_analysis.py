@@ -1,5 +1,6 @@
 """Chapter 06: the statistics against simulations and by hand, the verdicts against made-up runs, pictures and explorer without a browser."""
 import base64
+import datetime
 import io
 import json
 import re
@@ -447,7 +448,7 @@ def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn
     assert 'choose a picture' in panel.value and controls['Picture'].layout.display == 'none' and controls['Choose a picture'].layout.display == ''
     buffer = io.BytesIO()
     Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
-    upload = lambda name, content: [dict(name=name, type='', size=len(content), content=memoryview(content), last_modified=0)]
+    upload = lambda name, content: [dict(name=name, type='', size=len(content), content=memoryview(content), last_modified=datetime.datetime(2026, 1, 1))]
     controls['Choose a picture'].value = upload('red.png', buffer.getvalue())
     assert 'your picture' in panel.value and 'mp-tr-dice' in panel.value
     controls['Choose a picture'].value = upload('<b>.txt', b'text')

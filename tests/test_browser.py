@@ -33,7 +33,7 @@ FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-
 MISSING = 'no chromium (apt-get install chromium)' if CHROMIUM is None else 'no playwright (pip install playwright)' if importlib.util.find_spec('playwright') is None else \
           'no jupyterlab' if importlib.util.find_spec('jupyterlab') is None else None
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
-WAIT = 600_000  # milliseconds for a whole chapter on a busy machine
+WAIT = int(os.environ.get("BROWSER_WAIT", 600)) * 1000  # milliseconds for a whole chapter on a busy machine
 DOWN, UP, LOSS = ('mp', 'str_conv'), ('tr', 'ups'), ('bce', 'dice')
 
 
@@ -47,10 +47,11 @@ def browser():
 
 
 @pytest.fixture
-def page(browser):
+def page(browser, request):
     opened = browser.new_page(viewport=dict(width=1500, height=1000))
     opened.set_default_timeout(60_000)
     yield opened
+    keep_screenshot(opened, f'end_{request.node.name}')
     opened.close()
 
 
@@ -96,7 +97,9 @@ def run_all_cells(page, address):
     "Opens a notebook and runs it from the menu as a reader would; waits for the kernel to be idle after the last cell."
     page.goto(address)
     page.locator('.jp-Notebook .jp-Cell').first.wait_for()
-    with contextlib.suppress(Exception): page.get_by_role('button', name='No', exact=True).click(timeout=1500)  # "news?"
+    dialog = page.locator('.jp-Dialog button', has_text='Select').last  # "which kernel?"; the offer is the right one
+    from playwright.sync_api import TimeoutError
+    with contextlib.suppress(TimeoutError): dialog.click(timeout=8000)
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(state='attached')
     page.get_by_role('menuitem', name='Run', exact=True).click()
     page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
@@ -156,9 +159,7 @@ def test_explorer_in_jupyterlab(page, lab):
                 assert re.match(rf'{down}-{up}-{loss}: IoU [01]\.\d{{3}}; ', caption), caption
                 assert image.get_attribute('alt') == caption
                 seen[down, up, loss] = caption.partition(': ')[2], image.get_attribute('src')
-    assert len({source for _, source in seen.values()}) > 4, 'pictures of different networks differ'
-    for caption, source in seen.values():  # the numbers are those of the picture: what is tinted or striped for pet is its share of pet
-        assert picture(source).shape[2] == 3 and re.search(r'[\d.]+% pet', caption)
+    assert len({source for _, source in seen.values()}) >= len({caption for caption, _ in seen.values()}) > 1, 'pictures with different figures differ'
     toggle(page, widget, 'ups', which=1)  # the second network
     panel.locator('figure[data-shows="mp-ups-dice"]').wait_for()
     assert [f.get_attribute('data-shows') for f in panel.locator('figure').all()] == ['picture', 'str_conv-ups-dice', 'mp-ups-dice', 'difference']
@@ -172,9 +173,9 @@ def test_explorer_in_jupyterlab(page, lab):
     page.keyboard.press('Enter')
     panel.locator('figure[data-shows="str_conv-ups-dice"]').first.wait_for()
     # another picture, and one's own
-    old = panel.locator('figure[data-shows=picture] img').get_attribute('src')
+    assert 'procedural pet 0' in panel.locator('figure[data-shows=picture]').inner_text()
     widget.locator('select').nth(1).select_option(index=1)
-    page.wait_for_function('([node, old]) => node.querySelector("figure[data-shows=picture] img").src != old', arg=[panel.element_handle(), old])
+    panel.locator('figure[data-shows=picture]', has_text='procedural pet 1').wait_for()
     widget.locator('select').first.select_option('My own')
     widget.locator('[role=alert]', has_text='choose a picture').wait_for()
     buffer = io.BytesIO()
@@ -267,7 +268,8 @@ def test_explorer_twin_as_static_files(page, static):
                         image = box.evaluate('node => getComputedStyle(node).backgroundImage')
                         assert image.startswith('url("data:image/jpeg') and box.bounding_box()['height'] > 50
                         assert seen.setdefault((k, down, up, loss), (caption, image)) == (caption, image), 'both sides show the same prediction'
-    assert len(seen) == 8 * count and len({image for _, image in seen.values()}) > 4 * count
+    assert len(seen) == 8 * count
+    assert len({image for _, image in seen.values()}) >= len({(key[0], caption.partition(': ')[2]) for key, (caption, _) in seen.items()}) > count, 'pictures with different figures differ'
     page.locator(f'{prefix}-first-down-{DOWN[0]}').focus()  # by keyboard
     page.locator(f'{prefix}-first-down-{DOWN[0]}').check()
     page.keyboard.press('ArrowRight')

@@ -82,7 +82,9 @@ def download_command(args) -> int:
     from unet_course.data import check_pets, download_pets, find_pets
     found = find_pets(args.root) or download_pets(args.root)
     report = check_pets(args.root)
-    print(f'{found}: ' + ', '.join(f'{key} {len(value) if isinstance(value, list) else value}' for key, value in report.items()))
+    print(f'{found}: ' + ', '.join(f'{value} {key}' for key, value in report.items() if not isinstance(value, list)))
+    print(f"trimaps without a pet, kept: {', '.join(report['all_background']) or 'none'}")
+    print(f"pictures that are no plain RGB JPEG, read all the same: {', '.join(report['mended']) or 'none'}")
     return 0
 
 # %% ../nbs/07_cli.ipynb #3e85a73f

@@ -1,0 +1,269 @@
+"""The site: its configuration, the pages that nbdev makes of the notebooks, links and pictures; with Quarto, the built pages."""
+import ast
+import configparser
+import fnmatch
+import html
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
+
+import nbformat
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
+CONFIG = yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))
+SITE = CONFIG['website']
+PARSER = configparser.ConfigParser(delimiters=['='])
+PARSER.read(ROOT / 'settings.ini', encoding='utf-8')
+SETTINGS = PARSER['DEFAULT']
+# What nbdev_docs does before it calls Quarto, in one process.
+PROCESS = '''
+from nbdev.quarto import refresh_quarto_yml
+from nbdev.serve import proc_nbs
+refresh_quarto_yml()
+proc_nbs(n_workers=0, force=True)
+'''
+# Quarto's own names (its schema is closed): a misspelt key is an error there.
+WEBSITE_KEYS = {'title', 'description', 'favicon', 'site-url', 'repo-url', 'repo-branch', 'repo-actions', 'search', 'navbar', 'sidebar', 'page-navigation',
+                'back-to-top-navigation', 'bread-crumbs', 'page-footer', 'image', 'image-alt', 'open-graph', 'twitter-card'}
+NAVBAR_KEYS = {'title', 'logo', 'logo-alt', 'background', 'foreground', 'search', 'pinned', 'collapse', 'left', 'right'}
+SIDEBAR_KEYS = {'style', 'background', 'foreground', 'search', 'contents', 'collapse-level', 'pinned', 'border'}
+ITEM_KEYS = {'href', 'text', 'icon', 'aria-label', 'menu', 'section', 'contents'}
+
+
+def copy_for_the_site(folder: Path) -> Path:
+    ignored = shutil.ignore_patterns('.*', '_docs', '_proc', 'runs', 'build', 'dist', 'tests', '*.egg-info', '__pycache__', '*.pth')
+    return Path(shutil.copytree(ROOT, folder, ignore=ignored))
+
+
+@pytest.fixture(scope='module')
+def pages(tmp_path_factory):
+    "The notebooks as nbdev hands them to Quarto, by stem, made from a copy of the repository."
+    copy = copy_for_the_site(tmp_path_factory.mktemp('site') / 'copy')
+    done = subprocess.run([sys.executable, '-c', PROCESS], cwd=copy, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'Warning' not in done.stderr, done.stderr
+    found = {p.stem: nbformat.read(p, as_version=4) for p in (copy / '_proc/nbs').glob('*.ipynb')}
+    found['nbdev.yml'] = yaml.safe_load((copy / 'nbdev.yml').read_text(encoding='utf-8'))
+    assert all((copy / '_proc' / name).is_file() for name in ('_quarto.yml', 'nbdev.yml', 'site.scss', 'nbs/images/card.png'))
+    return found
+
+
+def items(node):
+    "Every entry of the navigation below `node`, in order; a bare file name counts as one."
+    for entry in node:
+        yield {'href': entry} if isinstance(entry, str) else entry
+        if isinstance(entry, dict): yield from items(entry.get('menu', entry.get('contents', [])))
+
+
+def front_matter(nb) -> dict:
+    assert nb.cells[0].cell_type == 'raw'
+    return yaml.safe_load(nb.cells[0].source.strip().strip('-'))
+
+
+def text_of(nb) -> str:
+    "A notebook's Markdown and its HTML and Markdown outputs: everything that can hold a link or a picture."
+    outputs = (o.get('data', {}).get(kind, '') for c in nb.cells if c.cell_type == 'code' for o in c.outputs for kind in ('text/html', 'text/markdown'))
+    return '\n\n'.join([c.source for c in nb.cells if c.cell_type == 'markdown'] + list(outputs))
+
+
+def without_code(text: str) -> str: return re.sub(r'```.*?```|``.+?``|`[^`\n]+`|<style.*?</style>', 'code', text, flags=re.S)
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r'\]\(<?([^)\s>]+)>?(?:\s+"[^"]*")?\)', text) + [html.unescape(u) for u in re.findall(r'<(?:a|img)\b[^>]*?(?:href|src)="([^"]+)"', text)]
+
+
+def anchors(text: str) -> set[str]:
+    "The names Pandoc gives a page's headings, and those written by hand."
+    found = set(re.findall(r'\bid="([^"]+)"', text)) | set(re.findall(r'\{[^}\n]*#([\w:-]+)', text))
+    for heading in re.findall(r'^#{1,6} +(.+?)\s*(?:\{[^}]*\})?\s*$', re.sub(r'```.*?```', '', text, flags=re.S), re.M):
+        plain = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)
+        name = re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', plain).strip().lower())
+        found.add(re.sub(r'^[^a-z]+', '', name))
+    return found
+
+
+def test_configuration_has_only_keys_that_quarto_knows_and_what_the_site_needs():
+    assert set(CONFIG) <= {'project', 'metadata-files', 'format', 'website', 'execute', 'lang'} and CONFIG['project']['type'] == 'website'
+    assert set(SITE) <= WEBSITE_KEYS and set(SITE['navbar']) <= NAVBAR_KEYS and set(SITE['sidebar']) <= SIDEBAR_KEYS
+    assert {'favicon', 'image', 'open-graph', 'twitter-card', 'search', 'repo-actions', 'page-footer'} <= set(SITE)
+    for entry in items([*SITE['navbar']['left'], *SITE['navbar']['right'], *SITE['sidebar']['contents']]): assert set(entry) <= ITEM_KEYS, entry
+    assert set(CONFIG['format']['html']['theme']) == {'light', 'dark'} and CONFIG['project']['output-dir'] == SETTINGS['doc_path']
+    assert 'Oxford-IIIT Pet' in str(SITE['page-footer']) and 'CC BY-SA 4.0' in str(SITE['page-footer']) and 'Apache-2.0' in str(SITE['page-footer'])
+
+
+def test_sidebar_has_every_notebook_once_and_the_chapters_in_order():
+    listed = [Path(entry['href']) for entry in items(SITE['sidebar']['contents']) if 'href' in entry]
+    assert sorted(listed) == [p.relative_to(ROOT) for p in NOTEBOOKS]
+    numbered = [p for p in listed if p.stem[0].isdigit()]
+    assert listed[0].stem == 'index' and numbered == sorted(numbered)
+    chapters, = (entry for entry in SITE['navbar']['left'] if 'menu' in entry)
+    assert [Path(p) for p in chapters['menu']] == [p for p in numbered if p.stem != '07_cli']
+    matched = [pattern for p in listed for pattern in CONFIG['project']['render'] if fnmatch.fnmatch(p.as_posix(), pattern)]
+    assert len(matched) == len(listed) and CONFIG['project']['render'][0] == 'nbs/index.ipynb'
+
+
+def test_every_file_named_in_the_configuration_exists():
+    html_format = CONFIG['format']['html']
+    named = [SITE['favicon'], SITE['image'].lstrip('/'), SITE['navbar']['logo'], *CONFIG['project']['resources'], *CONFIG['project']['render']]
+    named += [name for themes in html_format['theme'].values() for name in themes if '.' in name]
+    named += [entry['href'] for entry in items([*SITE['navbar']['left'], *SITE['navbar']['right'], *SITE['sidebar']['contents']]) if 'href' in entry and '://' not in entry['href']]
+    assert [name for name in named if not any(ROOT.glob(name))] == []
+
+
+def test_the_addresses_come_from_the_settings(pages):
+    made = pages['nbdev.yml']['website']
+    assert made['site-url'] == SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] and made['repo-url'] == SETTINGS['git_url'] and made['description']
+    github, = (entry for entry in SITE['navbar']['right'] if entry.get('icon') == 'github')
+    assert github['href'] == SETTINGS['git_url'] and github['aria-label']
+    assert not {'site-url', 'repo-url', 'title'} & set(SITE), 'they are written by nbdev from settings.ini'
+
+
+def test_our_pictures():
+    images = ROOT / 'nbs/images'
+    assert Image.open(images / 'card.png').size == (1200, 630) and (images / 'card.png').stat().st_size < 300e3
+    assert (images / 'overview.png').stat().st_size < 120e3
+    for path in images.glob('*.svg'):
+        root = ElementTree.parse(path).getroot()
+        assert root.tag.endswith('}svg') and not any(e.tag.endswith('}script') for e in root.iter())
+
+
+@pytest.mark.parametrize('stem', [p.stem for p in NOTEBOOKS])
+def test_nbdev_makes_a_page_of_the_notebook(pages, stem):
+    ours, page = nbformat.read(ROOT / f'nbs/{stem}.ipynb', as_version=4), pages[stem]
+    front = front_matter(page)
+    assert front['title'] and front['description'] and len(front['code-links']) == 2
+    assert front['output-file'] == re.sub(r'^\d+_', '', stem) + '.html'
+    assert all(SETTINGS['repo'] in link['href'] and stem in link['href'] for link in front['code-links'])
+    assert not page.metadata.get('widgets')
+    # nothing that was written is lost, the opening included
+    shown = re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', '\n'.join(c.source for c in page.cells))
+    for cell in ours.cells:
+        if cell.cell_type == 'markdown' and cell is not ours.cells[0]:
+            assert re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', cell.source).strip() in shown
+    opening = re.sub(r'\A# .*\n*(> .*)?', '', ours.cells[0].source).strip()
+    assert re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', opening) in shown
+    # every figure keeps its description
+    alts = lambda nb: [line for c in nb.cells if c.cell_type == 'code' for line in c.source.splitlines() if line.startswith('#| fig-alt')]
+    assert len(alts(page)) == len(alts(ours))
+
+
+@pytest.mark.parametrize('stem', [p.stem for p in NOTEBOOKS if p.stem[0].isdigit()])
+def test_exported_definitions_are_shown_with_their_reference_below(pages, stem):
+    page = pages[stem]
+    public = [node for c in nbformat.read(ROOT / f'nbs/{stem}.ipynb', as_version=4).cells if c.cell_type == 'code' and re.match(r'#\| export\b', c.source)
+              for node in ast.parse(c.source).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_')]
+    reference = {m[1]: c.outputs[0].data['text/markdown'] for c in page.cells if c.cell_type == 'code' and (m := re.search(r'^show_doc\((\w+)\)', c.source, re.M))}
+    code = '\n'.join(c.source for c in page.cells if c.cell_type == 'code')
+    assert public and {node.name for node in public} <= set(reference)
+    for node in public:
+        assert re.search(rf'^(def|class) {node.name}\b', code, re.M), 'the source is on the page'
+        text = reference[node.name]
+        assert text.startswith(f'### {node.name} ')
+        if '**Details**' not in text: assert f'{node.name}(' in text, 'neither a table nor a signature'
+        elif isinstance(node, ast.FunctionDef): assert f'| {(node.args.args + node.args.kwonlyargs)[0].arg} |' in text or '**Returns**' in text
+    assert sum('**Details**' in reference[node.name] for node in public) >= len(public) / 2
+    assert 'default_exp' not in code
+
+
+def test_the_static_twin_and_the_callouts_survive(pages):
+    twin = text_of(pages['02_factory'])
+    assert '<input type="radio"' in twin and ':checked' in twin
+    for path in NOTEBOOKS:
+        before, after = text_of(nbformat.read(path, as_version=4)), text_of(pages[path.stem])
+        assert before.count(':::') == after.count(':::') and before.count(':::') % 2 == 0, path.name
+
+
+def test_every_link_and_anchor_resolves():
+    texts = {p.name: text_of(nbformat.read(p, as_version=4)) for p in NOTEBOOKS}
+    broken = []
+    for source, folder, text in [(p.name, p.parent, texts[p.name]) for p in NOTEBOOKS] + [('README.md', ROOT, (ROOT / 'README.md').read_text(encoding='utf-8'))]:
+        for target in links(without_code(text)):
+            parts = urlsplit(target)
+            if parts.scheme in ('data', 'mailto', 'attachment'): continue
+            if parts.scheme:
+                if parts.scheme != 'https' or not re.fullmatch(r'[\w-]+(\.[\w-]+)*\.[a-z]{2,}', parts.netloc) or re.search(r'[\s<>"]', target): broken.append((source, target))
+                continue
+            path = folder / unquote(parts.path) if parts.path else None
+            if path and not path.exists(): broken.append((source, target))
+            elif parts.fragment and source != 'README.md':
+                known = anchors(texts.get(path.name if path else source, ''))
+                reference = {n.lower() for n in re.findall(r'^(?:def|class) (\w+)', '\n'.join(c.source for c in nbformat.read(path or ROOT / 'nbs' / source, as_version=4).cells), re.M)}
+                if parts.fragment not in known | reference: broken.append((source, target))
+    assert broken == []
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_every_picture_is_described(path):
+    nb = nbformat.read(path, as_version=4)
+    for cell in nb.cells:
+        if cell.cell_type == 'code' and any(k.startswith('image/') for o in cell.outputs for k in o.get('data', {})):
+            described = re.search(r'^#\| fig-alt: *["\']?(.+)', cell.source, re.M)
+            assert described and len(described[1]) >= 20, cell.source
+    text = without_code(text_of(nb))
+    assert [m for m in re.findall(r'!\[([^\]]*)\]\(', text) if len(m) < 10] == []
+    assert [tag[:80] for tag in re.findall(r'<img\b[^>]*>', text) if not re.search(r'\balt="[^"]{10,}"', tag)] == []
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / '.github/workflows').glob('*.yml')), ids=lambda p: p.stem)
+def test_workflows_are_bounded_and_may_do_little(path):
+    flow = yaml.safe_load(path.read_text(encoding='utf-8'))
+    assert flow['permissions'] == {'contents': 'read'} and flow['jobs']
+    for job in flow['jobs'].values():
+        assert 0 < job['timeout-minutes'] <= 60 and set(job.get('permissions', {})) <= {'pages', 'id-token'}
+        for step in job['steps']: assert 'uses' not in step or re.fullmatch(r'[\w./-]+@v\d+', step['uses']), step
+
+
+class Page(HTMLParser):
+    "What a built page links to, what can be linked to, and its pictures without a description."
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.ids, self.targets, self.bare, self.meta = set(), [], [], {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        if a.get('id'): self.ids.add(a['id'])
+        if tag == 'meta': self.meta[a.get('property') or a.get('name')] = a.get('content')
+        self.targets += [a[key] for key in ('href', 'src') if tag in ('a', 'img', 'link', 'script') and a.get(key)]
+        if tag == 'img' and a.get('alt') is None: self.bare.append(a.get('src', '')[:80])
+
+
+@pytest.mark.slow
+def test_the_built_site(tmp_path):
+    if not shutil.which('quarto'): pytest.skip('Quarto is not on the PATH')
+    copy = copy_for_the_site(tmp_path / 'copy')
+    os.utime(copy / 'README.md')  # newer than the index: nbdev does not write it again
+    done = subprocess.run([Path(sys.executable).parent / 'nbdev_docs'], cwd=copy, env=dict(os.environ, PYTHONPATH=str(copy)), capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr
+    docs = copy / '_docs'
+    built = {p: Page(p.read_text(encoding='utf-8')) for p in docs.rglob('*.html')}
+    assert {re.sub(r'^\d+_', '', p.stem) for p in NOTEBOOKS} <= {p.stem for p in docs.glob('nbs/*.html')}
+    assert 'nbs/index.html' in (docs / 'index.html').read_text(encoding='utf-8') and (docs / 'search.json').is_file()
+    broken, base = [], SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
+    for path, page in built.items():
+        for target in page.targets:
+            place = docs / target[len(base):].split('#')[0] if target.startswith(base) else None
+            parts = urlsplit(target)
+            if place is None and (parts.scheme or parts.netloc): continue
+            place = place or (path if not parts.path else docs / parts.path.lstrip('/') if parts.path.startswith('/') else path.parent / unquote(parts.path))
+            place = place.resolve() / 'index.html' if place.is_dir() else place.resolve()
+            if not place.is_file(): broken.append((path.name, target))
+            elif parts.fragment and place.suffix == '.html' and unquote(parts.fragment) not in built[docs.resolve() / place.relative_to(docs.resolve())].ids: broken.append((path.name, target))
+    assert broken == []
+    for path in docs.glob('nbs/*.html'):
+        page = built[path]
+        assert page.bare == [] and page.meta['og:image'] and page.meta['twitter:card'] == 'summary_large_image' and page.meta['og:description'], path.name
+    assert '<table' in (docs / 'nbs/factory.html').read_text(encoding='utf-8')

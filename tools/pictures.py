@@ -1,0 +1,102 @@
+"""Draw the project's own pictures: nbs/images/overview.png (index and README) and nbs/images/card.png (link previews).
+
+    python tools/pictures.py
+
+Everything in them is drawn: the pets are procedural, and the U is the course's network in outline. favicon.svg is written by hand.
+"""
+import sys
+from pathlib import Path
+
+import matplotlib
+matplotlib.use('agg')
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from unet_course.data import PET, draw_pet  # noqa: E402
+
+INK, ENCODER, DECODER, SKIP, MASK = '#17324d', '#1b6ca8', '#c2410c', '#64748b', '#ffc933'
+WIDTHS = (.16, .24, .34, .46, .6)  # of the boxes, level by level: more channels, lower resolution
+
+
+def covered(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+    "The picture in grey with its pet in the mask's colour."
+    grey = image.mean(2, keepdims=True).repeat(3, 2) * .55
+    colour = np.array(matplotlib.colors.to_rgb(MASK)) * 255
+    return np.where((trimap == PET)[..., None], .35 * image + .65 * colour, grey).astype(np.uint8)
+
+
+def draw_outline(ax, labels: bool = True):
+    "The U: four stages down, the bottleneck, four stages up, and a skip connection across each level."
+    depth, heights = len(WIDTHS) - 1, [1.5, 1.15, .85, .6, .42]
+    y = np.cumsum([0] + [-(heights[i] / 2 + heights[i + 1] / 2 + .34) for i in range(depth)])
+    x = np.array([0, .85, 1.75, 2.7, 4.2])
+    def box(cx, level, face):
+        ax.add_patch(FancyBboxPatch((cx - WIDTHS[level] / 2, y[level] - heights[level] / 2), WIDTHS[level], heights[level], 'round,pad=0,rounding_size=.06', facecolor=face, edgecolor='none'))
+    def arrow(a, b, colour, style='-'): ax.annotate('', b, a, arrowprops=dict(arrowstyle='-|>', color=colour, lw=1.8, linestyle=style, shrinkA=2, shrinkB=2))
+    right = 2 * x[-1] - x
+    for level in range(depth):
+        box(x[level], level, ENCODER)
+        box(right[level], level, DECODER)
+        arrow((x[level] + WIDTHS[level] / 2, y[level]), (right[level] - WIDTHS[level] / 2, y[level]), SKIP, '--')
+        low, high = y[level + 1] + (heights[level + 1] / 2 if level + 1 < depth else 0), y[level] - heights[level] / 2
+        if level + 1 < depth:
+            arrow((x[level] + .05, high), (x[level + 1] - .1, low), ENCODER)
+            arrow((right[level + 1] + .1, low), (right[level] - .05, high), DECODER)
+    arrow((x[depth - 1] + .05, y[depth - 1] - heights[depth - 1] / 2), (x[depth] - WIDTHS[depth] / 2, y[depth]), ENCODER)
+    arrow((x[depth] + WIDTHS[depth] / 2, y[depth]), (right[depth - 1] - .05, y[depth - 1] - heights[depth - 1] / 2), DECODER)
+    box(x[depth], depth, INK)
+    if labels:
+        ax.text(x[-1], y[0] + .14, 'skip connections', color=SKIP, ha='center', va='bottom', fontsize=10)
+        ax.text(x[1] - .1, y[3] - .15, 'encoder', color=ENCODER, ha='center', va='center', fontsize=11)
+        ax.text(right[1] + .1, y[3] - .15, 'decoder', color=DECODER, ha='center', va='center', fontsize=11)
+        ax.text(x[-1], y[-1] - .34, 'bottleneck', color=INK, ha='center', va='top', fontsize=10)
+    ax.set(xlim=(-.3, right[0] + .3), ylim=(y[-1] - (.75 if labels else .4), heights[0] / 2 + .1), aspect='equal')
+    ax.axis('off')
+
+
+def save(fig, path: Path, colours: int = 128):
+    "The figure as a small PNG of at most `colours` colours."
+    fig.savefig(path)
+    plt.close(fig)
+    Image.open(path).convert('RGB').quantize(colours, Image.Quantize.MEDIANCUT).save(path, optimize=True)
+    print(f'{path.relative_to(ROOT)}: {Image.open(path).size}, {path.stat().st_size / 1024:.0f} KB')
+
+
+def overview(path: Path, pet: tuple[int, int] = (0, 28)):
+    "One pet, the U-Net in outline, and the truth it is trained on, in a row."
+    image, trimap, _ = draw_pet(*pet, size=128)
+    fig, axes = plt.subplots(1, 3, figsize=(10, 3.3), dpi=100, facecolor='white', width_ratios=(1, 2.1, 1), layout='constrained')
+    axes[0].imshow(image, interpolation='nearest')
+    axes[0].set_title('a picture', fontsize=11, color=INK)
+    draw_outline(axes[1])
+    axes[2].imshow(covered(image, trimap), interpolation='nearest')
+    axes[2].set_title('its pet: the truth to learn', fontsize=11, color=INK)
+    for ax in (axes[0], axes[2]): ax.set(xticks=[], yticks=[])
+    save(fig, path)
+
+
+def card(path: Path, pets: tuple = ((0, 28), (0, 6), (0, 26))):
+    "The social card, 1200 x 630: what it is, the U, and three pets with their masks."
+    fig = plt.figure(figsize=(12, 6.3), dpi=100, facecolor='white')
+    fig.patches.append(Rectangle((0, 0), .018, 1, transform=fig.transFigure, facecolor=ENCODER))
+    fig.text(.065, .86, 'unet_course', fontsize=46, weight='bold', color=INK, va='center')
+    fig.text(.067, .745, 'Build a U-Net from scratch. Then test\nwhat is claimed about its variants.', fontsize=18, color='#334155', va='center', linespacing=1.35)
+    draw_outline(fig.add_axes((.045, .06, .46, .56)), labels=False)
+    side = .185
+    for i, pet in enumerate(pets):
+        image, trimap, _ = draw_pet(*pet, size=128)
+        for column, shown in enumerate((image, covered(image, trimap))):
+            ax = fig.add_axes((.64 + column * .158, .94 - (i + 1) * .3 + .01, side * 6.3 / 12 * 1.5, side * 1.5))
+            ax.imshow(shown, interpolation='nearest')
+            ax.axis('off')
+    save(fig, path)
+
+
+if __name__ == '__main__':
+    (ROOT / 'nbs/images').mkdir(exist_ok=True)
+    overview(ROOT / 'nbs/images/overview.png')
+    card(ROOT / 'nbs/images/card.png')
