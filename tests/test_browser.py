@@ -143,8 +143,8 @@ def test_architecture_explorer_in_jupyterlab(page, lab):
 
 def test_explorer_in_jupyterlab(page, lab):
     run_all_cells(page, lab('06_analysis.ipynb'))
-    widget = page.locator('.jupyter-widgets.widget-vbox').filter(has=page.locator('[data-shows=picture]')).first
-    widget.wait_for(timeout=WAIT)
+    widget = page.locator('.jupyter-widgets.widget-vbox').filter(has=page.locator('.widget-upload, .widget-slider')).first
+    widget.locator('[data-shows=picture]').wait_for(timeout=WAIT)
     panel, seen = widget.locator('[role=group]'), {}
     for d, down in enumerate(DOWN):
         toggle(page, widget, down)

@@ -100,9 +100,15 @@ def test_importing_the_command_does_not_load_the_plots():
 def test_the_package_imports_only_what_it_asks_for():
     asked = {re.split(r'[<>=]', r)[0] for r in SETTINGS['requirements'].split()}
     known = {'pillow': 'PIL'}
-    # IPython comes with ipywidgets, jupyterlab is asked for its version only if it is there
-    allowed = {known.get(name, name) for name in asked} | {'IPython'} | set(sys.stdlib_module_names) | {SETTINGS['lib_name']}
+    # IPython comes with ipywidgets; scikit-image's cat is shown only where it is installed
+    allowed = {known.get(name, name) for name in asked} | {'IPython', 'skimage'} | set(sys.stdlib_module_names) | {SETTINGS['lib_name']}
     for path in PACKAGE.glob('*.py'):
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
             assert {name.split('.')[0] for name in names} <= allowed, (path.name, names)
+
+
+def test_binder_gets_what_the_package_asks_for():
+    listed = {re.split(r'[<>=]', line.strip('- '))[0] for line in (ROOT / 'binder/environment.yml').read_text(encoding='utf-8').splitlines() if line.startswith('  - ')}
+    conda = {'torch': 'pytorch-cpu', 'matplotlib': 'matplotlib-base'}
+    assert {conda.get(name, name) for name in (re.split(r'[<>=]', r)[0] for r in SETTINGS['requirements'].split())} <= listed

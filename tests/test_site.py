@@ -173,7 +173,7 @@ def test_exported_definitions_are_shown_with_their_reference_below(pages, stem):
         assert text.startswith(f'### {node.name} ')
         if '**Details**' not in text: assert f'{node.name}(' in text, 'neither a table nor a signature'
         elif isinstance(node, ast.FunctionDef): assert f'| {(node.args.args + node.args.kwonlyargs)[0].arg} |' in text or '**Returns**' in text
-    assert sum('**Details**' in reference[node.name] for node in public) >= len(public) / 2
+    if stem != '07_cli': assert sum('**Details**' in reference[node.name] for node in public) >= len(public) / 2
     assert 'default_exp' not in code
 
 
