@@ -91,10 +91,11 @@ class Factorial:
     def kept(self,
         name: str,  # an array of evaluation.npz, such as 'test_counts'
     ) -> np.ndarray:  # [seeds, 8, ...]
-        "Returns one kept array of every run."
+        "Returns one kept array of every run, for the seeds whose arrays are here: an installed package carries those of seed 0 only."
         def read(row):
             with np.load(row['folder'] / 'evaluation.npz') as arrays: return arrays[name]
-        return np.stack([[read(self.runs[seed, v.id]) for v in FACTORIAL] for seed in self.seeds])
+        here = [seed for seed in self.seeds if all((self.runs[seed, v.id]['folder'] / 'evaluation.npz').is_file() for v in FACTORIAL)]
+        return np.stack([[read(self.runs[seed, v.id]) for v in FACTORIAL] for seed in here])
 
     def image_iou(self) -> np.ndarray:  # float64 [seeds, 8, images]
         "Returns the IoU of every test image under every run."
@@ -111,7 +112,8 @@ def find_factorials(
 ) -> list:  # of Factorial: photos before procedural pets, several seeds before one, then the larger networks and images
     "Returns every complete factorial of the course's protocol among the runs below `folder`; seeds that lack a variant are left out."
     groups, found = {}, []
-    for path in sorted(Path(folder).rglob('evaluation.npz')):
+    for path in sorted(Path(folder).rglob('metrics.json')):
+        if not (path.parent / 'config.json').is_file(): continue
         for row in read_runs([path.parent]):
             metrics = read_json(path.parent / 'metrics.json')
             row |= {f'test_{k}': v for k, v in metrics.get('test', {}).items()} | dict(folder=path.parent, threshold=metrics['threshold'])

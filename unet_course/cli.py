@@ -151,6 +151,7 @@ def notebooks_command(args) -> int:
     args.folder.mkdir(parents=True, exist_ok=True)
     new = [path for path in chapters if not (args.folder / path.name).exists()]
     for path in new: shutil.copyfile(path, args.folder / path.name)
+    shutil.copytree(course_folder('nbs') / 'images', args.folder / 'images', dirs_exist_ok=True)
     print(f'{len(new)} chapters copied into {args.folder.resolve()}' + (f', {len(chapters) - len(new)} were there and are kept' if len(new) < len(chapters) else '') + '; open them with: jupyter lab')
     return 0
 
