@@ -253,7 +253,7 @@ def test_secondary_figures(factorial):
     figures = secondary(factorial)
     assert all(x.shape == (2, 8) for x in figures.values()) and len(figures) == 7
     logs = np.log(factorial.kept('test_grid').astype(np.float64))
-    assert figures['grid power, |log ratio|'][1, 3] == pytest.approx(abs(logs[1, 3].mean()))
+    assert figures['grid power, absolute log ratio'][1, 3] == pytest.approx(abs(logs[1, 3].mean()))
 
 
 def test_calibration_curves_add_up(factorial):

@@ -81,7 +81,7 @@ def test_doctor_says_what_is_missing_and_what_to_do(capsys, tmp_path, monkeypatc
 def test_notebooks_are_copied_and_answers_kept(capsys, tmp_path):
     code, out, _ = call(capsys, 'notebooks', tmp_path / 'course')
     chapters = sorted(p.name for p in (ROOT / 'nbs').glob('*.ipynb'))
-    assert code == 0 and sorted(os.listdir(tmp_path / 'course')) == chapters + ['images'] and (tmp_path / 'course/images/overview.png').is_file()
+    assert code == 0 and sorted(os.listdir(tmp_path / 'course')) == sorted(chapters + ['images']) and (tmp_path / 'course/images/overview.png').is_file()
     (tmp_path / 'course' / chapters[0]).write_text('my answers')
     (tmp_path / 'course' / chapters[1]).unlink()
     code, out, _ = call(capsys, 'notebooks', tmp_path / 'course')

@@ -289,7 +289,7 @@ def secondary(
 ) -> dict:  # name: float64 [seeds, 8]
     "Returns the secondary figures of every run that has them."
     figures = {'boundary IoU, 2 px': factorial.values('test_boundary_2'), 'boundary IoU, 4 px': factorial.values('test_boundary_4'),
-               'grid power, |log ratio|': np.abs(np.log(factorial.kept('test_grid').astype(np.float64)).mean(-1)),
+               'grid power, absolute log ratio': np.abs(np.log(factorial.kept('test_grid').astype(np.float64)).mean(-1)),
                'consistency under shift': factorial.values('test_shift'), 'IoU, own threshold': factorial.values('test_iou_threshold'),
                'Brier score': factorial.values('test_brier'), 'Brier score, corrected': factorial.values('test_brier_corrected')}
     return {name: x for name, x in figures.items() if np.isfinite(x).all()}
@@ -392,10 +392,12 @@ def choose_images(
     masks,   # bool [variants, images, H, W]
     scores,  # [variants, images], IoU
 ) -> dict:  # name: row of the images
-    "Returns the typical (median), best, worst and most disputed image; the last has the largest share of pixels on which two variants differ."
+    "Returns the typical (median), best, worst and most disputed image; the last has, of all but the worst, the largest share of pixels on which two variants differ."
     mean, share = scores.mean(0), masks.mean(0)
     disputed = (share * (1 - share)).mean((1, 2))
-    return dict(typical=int(np.abs(mean - np.median(mean)).argmin()), best=int(mean.argmax()), worst=int(mean.argmin()), disputed=int(disputed.argmax()))
+    worst = int(mean.argmin())
+    disputed[worst] = -1  # four different pictures
+    return dict(typical=int(np.abs(mean - np.median(mean)).argmin()), best=int(mean.argmax()), worst=worst, disputed=int(disputed.argmax()))
 
 # %% ../nbs/06_analysis.ipynb #bd739e02
 def plot_comparison(
@@ -422,8 +424,8 @@ def plot_comparison(
             ax[column].set(xticks=[], yticks=[])
     colours = {name: tuple(c / 255 for c in colour) for name, (colour, _) in LOOKS.items()}
     fig.legend(handles=[Patch(facecolor=colours['right'], label='right'), Patch(facecolor='white', edgecolor=colours['extra'], hatch='////', label='too much'),
-                        Patch(facecolor='white', edgecolor=colours['missed'], hatch='\\\\\\\\', label='missed')], loc='outside lower center', ncols=3, fontsize=8, frameon=False)
-    if pets.source == 'pets': fig.supxlabel('photos: Oxford-IIIT Pet, Parkhi et al. 2012, CC BY-SA 4.0', fontsize=7)
+                        Patch(facecolor='white', edgecolor=colours['missed'], hatch='\\\\\\\\', label='missed')], loc='outside lower center', ncols=3, fontsize=8, frameon=False,
+               title='photos: Oxford-IIIT Pet, Parkhi et al. 2012, CC BY-SA 4.0' if pets.source == 'pets' else None, title_fontsize=7)
     plt.close(fig)
     return fig
 
