@@ -3,6 +3,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every automatic run, new ones at everybody's desk.
+settings.register_profile('ci', derandomize=True)
+if os.environ.get('CI'): settings.load_profile('ci')
 
 ROOT = Path(__file__).resolve().parent.parent
 

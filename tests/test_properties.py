@@ -52,7 +52,8 @@ def test_upsampling_in_strips_of_any_height(h, w, height, width, rows):
     logits = torch.randn(h, w, generator=torch.Generator().manual_seed(h * w))
     whole = torch.nn.functional.interpolate(logits[None, None], (height, width), mode='bilinear')[0, 0]
     strips = torch.cat([upsample_rows(logits, height, width, top, min(top + rows, height)) for top in range(0, height, rows)])
-    assert strips.shape == (height, width) and torch.allclose(strips, whole, atol=1e-5)
+    # both compute the place between two rows in fp32: off by up to 40 * 2**-23 of a row, times a step of up to 8 between two logits
+    assert strips.shape == (height, width) and torch.allclose(strips, whole, atol=1e-4)
 
 
 @few
