@@ -1,9 +1,10 @@
-"""The search that chose the course protocol's recipe: validation images only, one change at a time, every try kept.
+"""The search that is to tune the course protocol's recipe: validation images only, one change at a time, every try kept.
 
     python tools/recipe_search.py --width 16 --size 64 --epochs 5 --out results/recipe_search
 
 It never builds the test split. The tries are written down below, in the order in which they are made; a stopped search goes on.
-The recipe in `experiments.PROTOCOLS` was frozen after reading its table and before any network was evaluated on the test split.
+It has not been run to its end yet: the recipe in `experiments.PROTOCOLS` was set beforehand, and the kept results at the laptop setting,
+test figures among them, were made with it.
 """
 import argparse
 import json

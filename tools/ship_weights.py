@@ -16,8 +16,8 @@ from unet_course.training import Recipe, load_weights, save_weights, write_json
 
 CARD = '''# Trained weights
 
-Eight small U-Nets, one for each variant of the factorial, for pictures, widgets and `unet-course predict`; not the networks that the
-course's tables are about unless a table says so.
+Eight small U-Nets, one for each variant of the factorial, for pictures, widgets and `unet-course predict`. They are runs of the
+setting and seed named below, not of the original's scale.
 
 - **Trained on**: {setting}, seed {seed}, best epoch by validation IoU. Convolutions are stored in fp16, batch norm in fp32.
 - **Figures**: on the official splits, taken after the round trip through these files, in fp32 on {device}.
