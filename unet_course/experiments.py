@@ -35,7 +35,7 @@ class Variant:
     "One combination of the three factors."
     down: str  # downsample mode: 'mp', 'str_conv' (or another of `blocks.DOWNSAMPLE`)
     up: str    # upsample mode: 'tr', 'ups' (or another of `blocks.UPSAMPLE`)
-    loss: str  # 'bce' or 'dice' (or another of `losses.LOSSES`)
+    loss: str  # 'bce' or 'dice' (or another of `losses.LOSSES`, such as 'bce1', the unweighted one)
 
     @property
     def id(self) -> str:
@@ -116,7 +116,7 @@ class RunConfig:
 
     def to_dict(self) -> dict:
         "Plain values, as config.json holds them."
-        return dict(asdict(self), variant=self.variant.id, pos_weight=POS_WEIGHT, model=self.model)
+        return dict(asdict(self), variant=self.variant.id, pos_weight=1.0 if self.variant.loss == 'bce1' else POS_WEIGHT, model=self.model)
 
 # %% ../nbs/05_experiments.ipynb #5d4ded46
 def make_configs(
@@ -421,7 +421,7 @@ def read_runs(
 
 # %% ../nbs/05_experiments.ipynb #2eaa8266
 NAMES = dict(mp='Max pooling', str_conv='Strided convolution', str_conv_bn='Strided convolution + BN', tr='Transposed convolution', ups='Upsampling + convolution',
-             bce='Weighted BCE', dice='Dice')
+             bce='Weighted BCE', bce1='BCE without weight', dice='Dice')
 
 # %% ../nbs/05_experiments.ipynb #16032356
 def results_table(

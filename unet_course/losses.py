@@ -10,6 +10,7 @@ __all__ = ['IGNORE', 'LOSSES', 'SumOverProcesses', 'sum_over_processes', 'Weight
 # %% ../nbs/03_losses.ipynb #dd2ae540
 import inspect
 import math
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -141,7 +142,7 @@ class DiceLoss(nn.Module):
         return f'smooth={self.smooth:g}, per_image={self.per_image}'
 
 # %% ../nbs/03_losses.ipynb #1fb0fe76
-LOSSES = {'bce': WeightedBCE, 'dice': DiceLoss}  # the last part of a variant's id
+LOSSES = {'bce': WeightedBCE, 'bce1': partial(WeightedBCE, pos_weight=1.0), 'dice': DiceLoss}  # the last part of a variant's id
 
 # %% ../nbs/03_losses.ipynb #4a0aad0a
 def make_loss(
