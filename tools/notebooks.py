@@ -44,9 +44,10 @@ def stub_of(solution: str) -> str:
     check = re.fullmatch(r'check_(\w+)\((\w+)\)', lines[-1])
     stub = [f'# Exercise {check[1]}: replace the dots, then run {lines[-1]}']
     for line in lines[:-1]:
+        dots = re.match(r'\s*', line)[0] + '...'
         if not line.endswith('# answer'): stub.append(line)
         elif (value := re.match(r'(\w+) = ', line)): stub.append(f'{value[1]} = ...')
-        elif stub[-1].strip() != '...': stub.append(re.match(r'\s*', line)[0] + '...')
+        elif stub[-1].strip() != '...' or len(dots) < len(stub[-1]): stub.append(dots)  # a run of answer lines, or one that is less indented
     return '\n'.join(stub).rstrip()
 
 
