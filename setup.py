@@ -21,7 +21,7 @@ class BuildWithCourse(build_py):
 
     def run(self):
         super().run()
-        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*']),
+        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
                   'results': (HERE / 'results', ['**/*.json', '**/*.csv', '**/*.md', '**/seed0/evaluation.npz']),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():
@@ -64,7 +64,7 @@ setup(
     include_package_data=False,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={name: cfg[name + '_requirements'].split() for name in ('notebooks', 'dev')},
+    extras_require={name: cfg[name + '_requirements'].split() for name in ('notebooks', 'export', 'bench', 'dev')},
     # nbdev: where names in backticks and the links to the source on the site lead
     entry_points={'console_scripts': ['unet-course = unet_course.cli:main'], 'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
     cmdclass={'build_py': BuildWithCourse},

@@ -1,11 +1,16 @@
 """Chapter 06: the statistics against simulations and by hand, the verdicts against made-up runs, pictures and explorer without a browser."""
+import ast
 import base64
 import datetime
 import io
 import json
 import re
+import time
+import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import product
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -13,17 +18,28 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import ROOT
 from unet_course import analysis
-from unet_course.analysis import (BAND, CLAIMS, Picture, anova, bootstrap_images, breed_table, calibration_error, choose_images, confounding, errors,
-                                  explore, explorer_models, explorer_panel, explorer_pictures, explorer_twin, failure_table, find_factorials, holm,
-                                  image_facts, images_of, paint, plot_comparison, plot_cost, plot_effects, plot_reliability, reliability_curves,
-                                  results_or_small_runs, secondary, signs, simple_effects, small_picture, t_quantile, t_tail, uploaded_picture, verdicts)
-from unet_course.data import PET, draw_pet, synthetic_pets
-from unet_course.experiments import EXPERIMENTS, FACTORIAL, RunConfig, kept_index, measure, keep_masks, predict, summarise
+from unet_course.analysis import (BAND, CLAIMS, Picture, anova, errors, explore, explorer_panel, explorer_pictures, explorer_twin, find_factorials, holm,
+                                  mask_caption, paint, plot_comparison, plot_effects, signs, small_picture, t_quantile, t_tail, uploaded_picture, verdicts)
+from unet_course.data import BACKGROUND, BORDER, PET, draw_pet, synthetic_pets
+from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, keep_masks, kept_index, load_pretrained, measure, predict, summarise
 from unet_course.factory import create_model
 
 matplotlib.use('agg')
 IDS = [v.id for v in FACTORIAL]
+
+
+@pytest.fixture(scope='module')
+def chapter():
+    "The functions that the notebook defines without exporting them."
+    scope = dict(vars(analysis), BACKGROUND=BACKGROUND)
+    for cell in json.loads((ROOT / 'nbs/06_analysis.ipynb').read_text(encoding='utf-8'))['cells']:
+        source = ''.join(cell['source'])
+        if cell['cell_type'] != 'code' or source.startswith('#| export') or '%pip' in source: continue
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.FunctionDef): exec(compile(ast.Module([node], []), '06_analysis.ipynb', 'exec'), scope)
+    return SimpleNamespace(**scope)
 
 
 def made(seeds=3, effect=0.01, noise=0.002, blocks=0.05, factor='loss', rng=0, more=0.0):
@@ -55,8 +71,8 @@ def test_signs_are_orthogonal_in_the_factorial_and_positive_as_claimed():
     assert {f: columns[f][IDS.index('mp-tr-dice')] for f in CLAIMS} == dict(loss=1, down=1, up=1)
 
 
-def test_confounding_of_the_four_and_of_all_eight():
-    four = {row['effect']: row for row in confounding(list(EXPERIMENTS.values()))}
+def test_confounding_of_the_four_and_of_all_eight(chapter):
+    four = {row['effect']: row for row in chapter.confounding(list(EXPERIMENTS.values()))}
     assert four['loss']['weights'] == pytest.approx({'mp-tr-bce': -1, 'mp-tr-dice': 1, 'str_conv-tr-bce': 0, 'str_conv-ups-dice': 0}, abs=1e-12)
     assert four['down']['weights'] == pytest.approx({'mp-tr-bce': 1, 'mp-tr-dice': 0, 'str_conv-tr-bce': -1, 'str_conv-ups-dice': 0}, abs=1e-12)
     assert four['up']['weights'] == pytest.approx({'mp-tr-bce': -1, 'mp-tr-dice': 1, 'str_conv-tr-bce': 1, 'str_conv-ups-dice': -1}, abs=1e-12)
@@ -66,7 +82,7 @@ def test_confounding_of_the_four_and_of_all_eight():
         for factor, row in four.items():
             estimate = sum(w * c / 2 for w, c in zip(row['weights'].values(), column))
             assert estimate == pytest.approx(1 if name == factor else row['mixed'][name], abs=1e-12)
-    for row in confounding(FACTORIAL):
+    for row in chapter.confounding(FACTORIAL):
         assert all(abs(x) < 1e-12 for x in row['mixed'].values()) and row['variance'] == pytest.approx(0.5)
 
 
@@ -125,10 +141,10 @@ def test_holm():
 @pytest.mark.parametrize('factor', CLAIMS)
 @pytest.mark.parametrize('effect, verdict', [(0.02, 'supported'), (-0.02, 'contradicted'), (0.0005, 'not decided')])
 def test_verdicts_follow_the_effect_that_is_there(factor, effect, verdict):
-    rows = {r['effect']: r for r in verdicts(made(effect=effect, factor=factor), 'a setting in words')}
+    rows = {r['effect']: r for r in verdicts(made(effect=effect, factor=factor))}
     assert {f: r['verdict'] for f, r in rows.items()} == {f: verdict if f == factor else 'not decided' for f in CLAIMS}
     sentence = rows[factor]['sentence']
-    assert verdict in sentence and 'a setting in words' in sentence and 'these implementations' in sentence
+    assert verdict in sentence and 'these implementations' in sentence and '3 seeds, 15 degrees of freedom' in sentence
     assert f'{100 * rows[factor]["estimate"]:+.2f}' in sentence
 
 
@@ -140,7 +156,7 @@ def test_a_certain_difference_within_the_band_decides_nothing_and_says_that_it_i
 def test_noise_is_said():
     row = verdicts(made(effect=0.02, noise=0.03))[0]
     assert row['verdict'] == 'not decided'
-    named = float(re.search(r'beyond ([\d.]+) points', row['sentence']).group(1)) / 100
+    named = float(re.search(r'beyond ±([\d.]+) points', row['sentence']).group(1)) / 100
     shift = named + 1e-4 - row['estimate']
     sure = verdicts(made(effect=0.02, noise=0.03) + shift / 2 * signs(FACTORIAL)['loss'])[0]
     assert sure['verdict'] == 'supported'
@@ -158,18 +174,15 @@ def test_equal_values_are_not_decided_and_do_not_divide_by_zero():
     assert [r['verdict'] for r in verdicts(np.full((2, 8), 0.5))] == ['not decided'] * 3
 
 
-def test_simple_effects_show_an_interaction_that_the_main_effect_hides():
-    rows = [r for r in simple_effects(made(effect=0, more=0.02, noise=0)) if r['effect'] == 'loss']
-    assert {r['at']: round(r['estimate'], 6) for r in rows} == {'mp-tr': 0.02, 'mp-ups': 0.02, 'str_conv-tr': -0.02, 'str_conv-ups': -0.02}
-    assert len(simple_effects(made())) == 12
-    assert np.mean([r['estimate'] for r in rows]) == pytest.approx(0, abs=1e-12)
+def test_the_claims_in_words():
+    assert [r['claim'] for r in verdicts(made())] == ['Dice beats weighted BCE', 'Max pooling beats strided convolution', 'Transposed convolution beats upsampling + convolution']
 
 
-def test_bootstrap_is_paired_repeatable_and_covers():
+def test_bootstrap_is_paired_repeatable_and_covers(chapter):
     rng = np.random.default_rng(0)
     hard = rng.uniform(.2, 1, 400)  # common to all networks: must cancel
     values = hard + 0.005 * signs(FACTORIAL)['loss'][:, None] + rng.normal(0, .01, (2, 8, 400))
-    first, again = bootstrap_images(values, draws=500), bootstrap_images(values, draws=500)
+    first, again = chapter.bootstrap_images(values, draws=500), chapter.bootstrap_images(values, draws=500)
     assert first == again
     assert first[0]['low'] < 0.01 < first[0]['high'] and first[0]['high'] - first[0]['low'] < 0.003
     assert first[0]['estimate'] == pytest.approx(anova(values.mean(2))[0]['estimate'])
@@ -222,55 +235,56 @@ def test_a_factorial_is_read_from_its_folders(factorial, networks):
     for i, v in enumerate(FACTORIAL):
         with torch.inference_mode(): expected = networks[v.id](synthetic_pets(N, SIZE).images.float() / 255)[:, 0] > 0
         assert np.array_equal(factorial.masks()[1, i], expected.numpy())
-    for word in ('procedural pets', 'width 2', '32x32', '1 epochs', 'cpu, 1 threads', 'seeds 0, 1'): assert word in factorial.setting
+    for word in ('procedural pets', 'width 2', '32x32', '1 epochs', 'optimizer adamw', 'lr 0.003', 'cpu, 1 threads', 'seeds 0, 1'): assert word in factorial.setting
 
 
-def test_incomplete_seeds_and_other_protocols_are_left_out(tmp_path):
+def test_incomplete_seeds_other_protocols_and_side_arms_are_left_out(tmp_path):
     arrays = dict(test_counts=np.ones((2, 4)))
     for v in FACTORIAL:
         write_run(tmp_path, RunConfig(v, 0), dict(iou=.5), arrays)
         write_run(tmp_path, RunConfig(v, 3, protocol='published'), {}, arrays)
         write_run(tmp_path, RunConfig(v, 0, data='synthetic', width=32), dict(iou=.5), arrays)
         if v.loss == 'dice': write_run(tmp_path, RunConfig(v, 1), dict(iou=.5), arrays)
+    for v in (Variant('mp', 'tr', 'bce1'), Variant('str_conv_bn', 'tr', 'dice')): write_run(tmp_path, RunConfig(v, 0), dict(iou=.5), arrays)
+    (tmp_path / 'unfinished').mkdir()
+    (tmp_path / 'unfinished/metrics.json').write_text('{}')
     found = find_factorials(tmp_path)
-    assert [(f.first['data'], f.seeds) for f in found] == [('pets', (0,)), ('synthetic', (0,))]
+    assert [(f.first['data'], f.seeds, len(f.runs)) for f in found] == [('pets', (0,), 8), ('synthetic', (0,), 8)]
     assert find_factorials(tmp_path / 'nothing') == []
 
 
-def test_kept_runs_are_preferred_to_small_ones(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(analysis, 'small_runs', lambda out, **options: pytest.fail('trained without need'))
-    assert results_or_small_runs(tmp_path, runs).seeds == (0, 1)
-    assert 'seeds 0, 1' in capsys.readouterr().out
+def test_settings_are_never_mixed_and_the_best_known_comes_first(tmp_path):
+    arrays, course = dict(test_counts=np.ones((2, 4))), PROTOCOLS['course']
+    settings = [('a', dict(width=64, size=128), (0, 1, 2)), ('a', dict(width=16, size=128), (0, 1, 2, 3)), ('a', dict(width=16, size=64), (0, 1)),
+                ('b', dict(width=16, size=64, recipe=replace(course, lr=1e-3)), (5,)), ('a', dict(width=64, size=128, border='ignore'), (0, 1, 2, 3))]
+    for folder, more, seeds in settings:
+        for seed, v in product(seeds, FACTORIAL): write_run(tmp_path / folder, RunConfig(v, seed, **more), dict(iou=more['width'] / 100, boundary_2=None), arrays)
+    found = find_factorials(tmp_path)
+    assert [(f.first['width'], f.first['size'], f.first['border'], f.first['recipe']['lr'], f.seeds) for f in found] == [
+        (64, 128, 'background', 3e-3, (0, 1, 2)), (16, 128, 'background', 3e-3, (0, 1, 2, 3)), (16, 64, 'background', 3e-3, (0, 1)),
+        (16, 64, 'background', 1e-3, (5,)), (64, 128, 'ignore', 3e-3, (0, 1, 2, 3))]
+    assert len({f.setting for f in found}) == 5 and (found[0].values('test_iou') == .64).all() and np.isnan(found[4].values('test_boundary_2')).all()
+    write_run(tmp_path / 'c', RunConfig(FACTORIAL[0], 0, width=64, size=128), dict(iou=.9), arrays)
+    assert (find_factorials(tmp_path)[0].values('test_iou') == .64).all(), 'of two equal configs the first by path counts'
 
 
-def test_without_kept_runs_small_ones_are_trained_and_it_is_said(factorial, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(analysis, 'small_runs', lambda out, **options: factorial if options == dict(epochs=1) else None)
-    assert results_or_small_runs(tmp_path, tmp_path / 'nothing', epochs=1) is factorial
-    assert 'No kept factorial' in capsys.readouterr().out
+def test_arrays_of_one_seed_suffice(runs, tmp_path):
+    import shutil
+    copy = shutil.copytree(runs, tmp_path / 'copy')
+    for path in copy.rglob('seed1/evaluation.npz'): path.unlink()
+    found, = find_factorials(copy)
+    assert found.seeds == (0, 1) and found.image_iou().shape == (1, 8, N) and found.values('test_iou').shape == (2, 8)
 
 
-def test_secondary_figures(factorial):
-    figures = secondary(factorial)
-    assert all(x.shape == (2, 8) for x in figures.values()) and len(figures) == 7
-    logs = np.log(factorial.kept('test_grid').astype(np.float64))
-    assert figures['grid power, absolute log ratio'][1, 3] == pytest.approx(abs(logs[1, 3].mean()))
+def test_calibration_error(chapter):
+    assert chapter.calibration_error(np.array([[10, 2.5, 2.5], [10, 7.0, 9.0]])) == pytest.approx(0.1)
 
 
-def test_calibration_curves_add_up(factorial):
-    curves = reliability_curves(factorial)
-    assert {name: bins[:, 0].sum() for name, bins in curves.items()} == {name: 2 * 4 * N * SIZE**2 for name in ('Dice', 'weighted BCE', 'weighted BCE, corrected')}
-    assert curves['weighted BCE'][:, 2].sum() == curves['Dice'][:, 2].sum() == curves['weighted BCE, corrected'][:, 2].sum()
-    assert curves['weighted BCE'][:, 1].sum() > curves['weighted BCE, corrected'][:, 1].sum()
-    assert calibration_error(np.array([[10, 2.5, 2.5], [10, 7.0, 9.0]])) == pytest.approx(0.1)
-
-
-def test_figures_are_drawn_and_closed(factorial):
+def test_figures_are_drawn_and_closed():
     import matplotlib.pyplot as plt
-    values = made()
-    figure = plot_effects(values)
+    figure = plot_effects(made())
     texts = ' '.join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
     assert 'supported' in texts and 'loss: dice over bce' in texts
-    assert len(plot_cost(factorial).axes) == len(plot_reliability(reliability_curves(factorial)).axes) == 2
     assert plt.get_fignums() == []
 
 
@@ -292,48 +306,53 @@ def test_errors_and_paint():
     assert not np.array_equal(extra[1:, 1:], extra[:-1, :-1])
 
 
-def test_images_are_chosen_by_their_scores():
+def test_images_are_chosen_by_their_scores(chapter):
     scores = np.array([[.1, .5, .6, .9, .55], [.2, .5, .6, .9, .55]])
     masks = np.zeros((2, 5, 4, 4), bool)
     masks[0, 2] = True
-    assert choose_images(masks, scores) == dict(typical=4, best=3, worst=0, disputed=2)
+    assert chapter.choose_images(masks, scores) == dict(typical=4, best=3, worst=0, disputed=2)
 
 
 def test_comparison_shows_every_variant_with_its_iou(factorial):
-    pets, test = images_of(factorial)
-    index = factorial.kept('masks_index')[0, 0][:2]
+    pets, index = synthetic_pets(N, SIZE), factorial.kept('masks_index')[0, 0][:2]
     figure = plot_comparison(pets, index, factorial.masks()[0, :4, :2], IDS[:4], ['one', 'two'])
     titles = [ax.get_title() for ax in figure.axes]
     assert len(titles) == 12 and titles[:2] == ['image', 'truth'] and [t.splitlines()[0] for t in titles[2:6]] == IDS[:4]
-    assert titles[6:8] == ['', ''] and all(re.search(r'IoU \d\.\d{3}$', t) for t in titles[2:6] + titles[8:])
-    assert pets.size == SIZE and len(test) == 120
-    perfect = (pets.trimaps[index] == PET).numpy()[None]
-    assert 'IoU 1.000' in plot_comparison(pets, index, perfect, ['perfect'], ['one', 'two']).axes[2].get_title()
+    assert titles[6:8] == ['', '']
+    assert [float(t[-5:]) for t in titles[2:6] + titles[8:]] == pytest.approx(factorial.image_iou()[0, :4, :2].T.ravel(), abs=6e-4), 'the kept counts are of the kept masks'
 
 
-def test_images_of_photos_that_are_not_there(factorial, tmp_path):
-    from dataclasses import replace
-    photos = replace(factorial, runs={k: r | dict(data='pets') for k, r in factorial.runs.items()})
-    assert images_of(photos, tmp_path) is None
+@pytest.mark.parametrize('border', ['background', 'pet', 'ignore'])
+def test_a_perfect_mask_has_no_errors_however_the_border_counts(border):
+    pets = synthetic_pets(2, SIZE)
+    perfect = (pets.trimaps == PET) | (border != 'background') * (pets.trimaps == BORDER)
+    figure = plot_comparison(pets, [0, 1], perfect.numpy()[None], ['perfect'], ['one', 'two'], border)
+    assert 'IoU 1.000' in figure.axes[2].get_title()
+    truth, mask = (ax.images[0].get_array() for ax in figure.axes[1:3])
+    assert np.array_equal(truth, mask)
 
 
-def test_failures_have_in_common_what_was_put_in():
+def test_pieces_are_those_of_scipy(chapter):
+    ndimage = pytest.importorskip('scipy.ndimage')
+    masks = torch.from_numpy(np.random.default_rng(0).random((40, 32, 32)) < np.linspace(.02, .6, 40)[:, None, None])
+    for mask, found in zip(masks, chapter.pieces(masks, share=.05)):
+        labels, _ = ndimage.label(mask.numpy(), np.ones((3, 3)))
+        sizes = np.bincount(labels.ravel())[1:]
+        assert found == (sizes > .05 * sizes.sum()).sum()
+    assert chapter.pieces(torch.zeros(1, 32, 32).bool()).tolist() == [0] and chapter.pieces(torch.ones(1, 128, 128).bool()).tolist() == [1]
+
+
+def test_facts_are_what_was_put_in(chapter):
     pets = synthetic_pets(40, SIZE)
-    pets.trimaps[:2] = 2
-    facts = image_facts(pets, torch.arange(40))
+    pets.trimaps[:2] = BACKGROUND
+    pets.trimaps[2] = BACKGROUND
+    pets.trimaps[2, :10], pets.trimaps[2, -8:] = PET, BORDER
+    facts = chapter.image_facts(pets, torch.arange(40))
     assert facts['no pet at all'].sum() == 2 and np.isnan(facts['brightness of the pet'][:2]).all() and np.isfinite(facts['brightness of the pet'][2:]).all()
-    assert facts['share of pet'][5] == pytest.approx((pets.trimaps[5] == PET).float().mean().item())
-    score = facts['share of pet'] / 2
-    rows = {r['fact']: r for r in failure_table(facts, score, share=.1)}
-    assert rows['share of pet']['rank_correlation'] == pytest.approx(1) and rows['share of pet']['failures'] < rows['share of pet']['others']
-    assert rows['no pet at all']['failures'] == .5 and rows['no pet at all']['others'] == 0
-
-
-def test_breeds_are_sorted_by_their_mean():
-    pets = synthetic_pets(60, SIZE)
-    rows = breed_table(pets, torch.arange(60), pets.breeds.numpy() / 100)
-    assert sum(r['images'] for r in rows) == 60
-    assert [r['breed'] for r in rows] == [f'coat {b}' for b in sorted(pets.breeds.unique().tolist())] and rows[0]['iou'] == pytest.approx(.01)
+    assert facts['share of pet'][2] == 10 / SIZE and facts['share of border'][2] == 8 / SIZE
+    assert facts['trimap in several pieces'][2] == 1 and facts['trimap in several pieces'][:2].sum() == 0
+    inside = (pets.images[5].float().mean(0) / 255)[pets.trimaps[5] == PET].mean()
+    assert facts['brightness of the pet'][5] == pytest.approx(inside.item(), abs=1e-6)
 
 
 # the explorer and its twin
@@ -348,7 +367,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ('img', 'input', 'br'): self.open.append(tag)
+        if tag not in ('img', 'input'): self.open.append(tag)
 
     def handle_endtag(self, tag): assert self.open.pop() == tag
 
@@ -404,12 +423,19 @@ def test_uploads():
     with pytest.raises(ValueError, match=r'^notes.txt: not a picture$'): uploaded_picture('notes.txt', b'text')
 
 
-def test_models_of_the_package_or_a_clear_refusal(monkeypatch):
-    def missing(*_): raise FileNotFoundError('the package carries no trained weights')
-    monkeypatch.setattr(analysis, 'load_pretrained', missing)
-    with pytest.raises(FileNotFoundError, match='no trained weights'): explorer_models()
-    monkeypatch.setattr(analysis, 'load_pretrained', lambda *variant: '-'.join(variant))
-    assert explorer_models() == {i: i for i in IDS}
+def test_the_explorer_answers_within_its_time():
+    "Less than 300 ms after the first click, at 128x128: processor time of one thread, which other work on the machine does not lengthen (threads that wait for one another would count)."
+    models, picture = {name: load_pretrained(*name.split('-')) for name in ('mp-tr-bce', 'str_conv-ups-dice')}, explorer_pictures(n=1)['Procedural pets']['pet 0']()
+    times, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(6):
+            start = time.process_time()
+            explorer_panel(picture, {name: predict(model, picture.image, 128) for name, model in models.items()})
+            times.append(time.process_time() - start)
+    finally: torch.set_num_threads(threads)
+    print(f'{1000 * np.median(times[1:]):.0f} ms of processor time')
+    assert np.median(times[1:]) < 0.3
 
 
 def descendants(widget):
@@ -457,20 +483,28 @@ def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn
     assert 'upside down' in panel.value and controls['Picture'].value == 'c'
 
 
-def test_the_twin_holds_every_prediction_and_shows_two(networks, drawn):
-    small = Picture(drawn.image, None, 'without truth')
-    text = explorer_twin(networks, [drawn, small], prefix='x', side=64)
-    tags = Reader(text[text.index('</style>') + 8:]).tags
-    radios = [a for tag, a in tags if tag == 'input']
-    assert len(radios) == 2 * 3 * 2 + 2 and len({a['id'] for a in radios}) == len(radios)
-    assert {a['for'] for tag, a in tags if tag == 'label'} == {a['id'] for a in radios}
-    assert sum('checked' in a for a in radios) == 7
-    for v in FACTORIAL:
-        stored = re.search(rf'\.x-first-{v.id}-0 div, \.x-second-{v.id}-0 div \{{background-image:url\((.+?)\)', text).group(1)
-        mask = predict(networks[v.id], drawn.image) > .5
-        assert np.abs(pixels(stored).astype(int) - paint(drawn.image, errors(mask, drawn.truth), side=32).astype(int)).mean() < 12
-        for which in ('first', 'second'):
-            rule = ' ~ '.join(f'#x-{which}-{f}-{getattr(v, f)}:checked' for f in ('down', 'up', 'loss'))
-            assert f'{rule} ~ #x-picture-0:checked ~ .x-panels .x-{which}-{v.id}-0' in text
-    assert text.count('no truth to compare with') == 2 * 2 * 8
-    assert len(text) < 300_000
+def test_the_twin_holds_every_prediction_and_the_same_controls(networks, drawn):
+    plain = Picture(drawn.image, None, 'without <truth>')
+    text = explorer_twin(networks, [drawn, plain], name='x', side=64)
+    head, script = text[text.index('</style>') + 8:].split('<script>')
+    tags = Reader(head).tags
+    inputs = [a for tag, a in tags if tag in ('input', 'select')]
+    radios = [a for a in inputs if a.get('type') == 'radio']
+    assert len(radios) == 2 * 3 * 2 and sum('checked' in a for a in radios) == 6 and len({a['id'] for a in inputs}) == len(inputs) == 12 + 2 + 1
+    assert {a['for'] for tag, a in tags if tag == 'label'} == {a['id'] for a in inputs}
+    assert script.endswith('</script>') and '<' not in script[script.index('stored = ') + 9:script.index(', ids = ')], 'a title cannot end the script'
+    stored, _ = json.JSONDecoder().raw_decode(script, script.index('stored = ') + 9)
+    assert [p['title'] for p in stored] == ['a pet', 'without <truth>'] and [p['truth'] for p in stored] == [True, False]
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(stored[0]['levels'])), np.uint8).reshape(9, 64, 64)
+    assert np.array_equal(levels[8], drawn.truth)
+    for k, v in enumerate(FACTORIAL):
+        for step in (1, 7, 10, 19): assert np.array_equal(levels[k] >= step, predict(networks[v.id], drawn.image) > step / 20)
+    assert np.abs(pixels(stored[0]['uri']).astype(int) - drawn.image).mean() < 12
+
+
+def test_captions_are_the_figures_of_the_masks():
+    mask, truth = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
+    mask[:5], truth[4:6] = True, True
+    assert mask_caption(mask, truth) == 'IoU 0.167; 50.0% pet, 40.0% too much, 10.0% missed'
+    assert mask_caption(mask, None) == '50.0% pet; no truth to compare with'
+    assert mask_caption(mask & False, truth & False).startswith('IoU 1.000')

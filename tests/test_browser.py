@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,7 @@ def test_architecture_explorer_in_jupyterlab(page, lab):
 
 def test_explorer_in_jupyterlab(page, lab):
     run_all_cells(page, lab('06_analysis.ipynb'))
+    with contextlib.suppress(Exception): page.locator('.jp-toast-button', has_text='No').click(timeout=5000)  # Jupyter's news, in front of the widget
     widget = page.locator('.jupyter-widgets.widget-vbox').filter(has=page.locator('.widget-upload, .widget-slider')).first
     widget.locator('[data-shows=picture]').wait_for(timeout=WAIT)
     panel, seen = widget.locator('[role=group]'), {}
@@ -245,34 +247,52 @@ def test_architecture_twin_as_static_files(page, static):
 
 
 def test_explorer_twin_as_static_files(page, static):
+    from unet_course.analysis import LOOKS, mask_caption
     requests, complaints = watch(page)
-    page.goto(static(stored_twin('06_analysis.ipynb', 'explorer-twin-panels')))
+    html = stored_twin('06_analysis.ipynb', 'explorer-twin-panels')
+    stored, _ = json.JSONDecoder().raw_decode(html, html.index('stored = ') + 9)
+    levels = [np.frombuffer(zlib.decompress(base64.b64decode(p['levels'])), np.uint8).reshape(9, p['height'], p['width']) for p in stored]
+    names = [f'{down}-{up}-{loss}' for down in DOWN for up in UP for loss in LOSS]
+    page.goto(static(html))
+    figures, twin = page.locator('.explorer-twin figure'), page.locator('#explorer-twin')
+    figures.and_(page.locator('[data-shows=difference]')).wait_for()
     keep_screenshot(page, 'twin_06')
-    prefix, seen = '#explorer-twin', {}
-    count = page.locator('input[name=explorer-twin-picture]').count()
-    assert count > 1
-    for k in range(count):
-        page.locator(f'{prefix}-picture-{k}').check()
-        for which, other in (('first', 1), ('second', 2)):
-            for down in DOWN:
-                page.locator(f'{prefix}-{which}-down-{down}').check()
-                for up in UP:
-                    page.locator(f'{prefix}-{which}-up-{up}').check()
-                    for loss in LOSS:
-                        page.locator(f'{prefix}-{which}-loss-{loss}').check()
-                        shown = page.locator('.explorer-twin-panels figure:visible')
-                        assert shown.count() == 3
-                        box = shown.nth(other).locator('div')
-                        caption = shown.nth(other).locator('figcaption').inner_text()
-                        assert caption.startswith(f'{down}-{up}-{loss}: ') and caption == box.get_attribute('aria-label')
-                        image = box.evaluate('node => getComputedStyle(node).backgroundImage')
-                        assert image.startswith('url("data:image/jpeg') and box.bounding_box()['height'] > 50
-                        assert seen.setdefault((k, down, up, loss), (caption, image)) == (caption, image), 'both sides show the same prediction'
-    assert len(seen) == 8 * count
-    assert len({image for _, image in seen.values()}) >= len({(key[0], caption.partition(': ')[2]) for key, (caption, _) in seen.items()}) > count, 'pictures with different figures differ'
-    page.locator(f'{prefix}-first-down-{DOWN[0]}').focus()  # by keyboard
-    page.locator(f'{prefix}-first-down-{DOWN[0]}').check()
+
+    def choose(which, name):
+        for factor, level in zip(('down', 'up', 'loss'), name.split('-')): twin.get_by_role('radiogroup', name=f'{which} network, {factor}').get_by_label(level, exact=True).check()
+
+    def drawn(j): return np.array(figures.nth(j).locator('canvas').evaluate('c => [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data]'), np.uint8)
+
+    def seen(j): return figures.nth(j).get_attribute('data-shows'), figures.nth(j).locator('figcaption').inner_text()
+    assert len(stored) > 2 and figures.count() == 4
+    for k, p in enumerate(stored):
+        truth = levels[k][8].astype(bool) if p['truth'] else None
+        caption = {name: mask_caption(levels[k][i] >= 10, truth) for i, name in enumerate(names)}
+        twin.get_by_label('picture').select_option(str(k))
+        assert seen(0) == ('picture', p['title'])
+        for name in names if k == 0 else names[::7]:
+            other = names[-1 - names.index(name)]
+            choose('first', name), choose('second', other)
+            a, b = (levels[k][names.index(n)] >= 10 for n in (name, other))
+            assert [seen(j) for j in (1, 2)] == [(n, f'{n}: {caption[n]}') for n in (name, other)]
+            assert seen(3) == ('difference', f'difference: {(a != b).mean():.1%} of the pixels; /// only {name}, \\\\\\ only {other}')
+            assert all(figures.nth(j).get_by_role('img').get_attribute('aria-label') == seen(j)[1] for j in range(4))
+    # the pixels are those of the masks, striped in two directions
+    pixels = drawn(3).reshape(2 * p['height'], 2 * p['width'], 4)[::2, ::2]
+    assert np.array_equal(pixels[..., 3] > 0, a != b) and (a != b).any()
+    for area, look in ((a & ~b, 'extra'), (b & ~a, 'missed')): assert np.abs(pixels[area][:, :3].astype(int) - LOOKS[look][0]).max(initial=0) <= 3  # stored premultiplied
+    assert not drawn(0).any() and p['uri'] in figures.nth(0).get_by_role('img').evaluate('node => getComputedStyle(node).backgroundImage')
+    # by keyboard alone: a toggle, the threshold, the overlay
+    choose('first', 'mp-tr-bce')
+    page.locator('#explorer-twin-first-down-mp').focus()
     page.keyboard.press('ArrowRight')
-    assert page.locator(f'{prefix}-first-down-{DOWN[1]}').is_checked()
-    assert page.locator('.explorer-twin-panels figure:visible').nth(1).inner_text().startswith(f'{DOWN[1]}-')
+    assert seen(1)[0] == 'str_conv-tr-bce'
+    twin.get_by_label('threshold').focus()
+    for _ in range(4): page.keyboard.press('ArrowRight')
+    mask = levels[-1][names.index('str_conv-tr-bce')] >= 14
+    assert seen(1)[1] == f'str_conv-tr-bce: {mask_caption(mask, truth)}' and page.locator('#explorer-twin-threshold + output').inner_text() == '0.7'
+    assert drawn(1).any()
+    page.keyboard.press('Tab')
+    page.keyboard.press('Home')
+    assert page.locator('#explorer-twin-overlay + output').inner_text() == '0' and not drawn(1).any()
     assert not complaints and not [url for url in requests if not url.startswith(('data:', 'http://127.0.0.1:'))]

@@ -1,6 +1,7 @@
 """The command: help, errors in one line with exit code 2, and a whole small job."""
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ def call(capsys, *words):
     return stop.value.code, captured.out, captured.err
 
 
-COMMANDS = ['run', 'table', 'predict', 'download', 'cache', 'doctor', 'notebooks']
+COMMANDS = ['run', 'table', 'predict', 'export', 'download', 'cache', 'doctor', 'notebooks']
 
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -35,7 +36,7 @@ def test_top_help_names_every_command(capsys):
 @pytest.mark.parametrize('words', [
     [], ['fly'], ['run', '--data', 'cars'], ['run', '--seeds', '0,x'], ['run', '--seeds', '-1'], ['run', '--variants', 'exp9', '--data', 'synthetic'], ['run', '--epochs', '0'],
     ['run', '--width', 'wide'], ['run', '--shard', '3/2'], ['run', '--device', 'toaster'], ['run', '--size', '8', '--data', 'synthetic'], ['run', '--amp', 'fp16', '--data', 'synthetic', '--device', 'cpu'],
-    ['table', 'nowhere'], ['predict', 'a.jpg', '--weights', 'none.pth', '--out', 'm.png'], ['predict', 'a.jpg', '--weights', str(ROOT / 'settings.ini'), '--out', 'm.png'],
+    ['table', 'nowhere'], ['predict', 'a.jpg', '--variant', 'exp1,exp2', '--out', 'm.png'], ['predict', 'a.jpg', '--weights', 'none.pth', '--out', 'm.png'], ['predict', 'a.jpg', '--weights', str(ROOT / 'settings.ini'), '--out', 'm.png'],
 ])
 def test_errors_are_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
@@ -56,6 +57,7 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
     weights = next(tmp_path.glob('a/*/mp-tr-bce/seed0/best.pth'))
     Image.effect_noise((70, 50), 60).convert('RGB').save('photo.jpg')
     code, out, _ = call(capsys, 'predict', 'photo.jpg', '--weights', weights, '--out', 'mask.png')
+    assert re.search(rf"above.* {json.loads((weights.parent / 'metrics.json').read_text())['threshold']:g}\b", out)  # the network's own
     mask = Image.open('mask.png')
     assert code == 0 and mask.size == (70, 50) and mask.mode == 'L' and set(np.unique(mask)) <= {0, 255}
     (tmp_path / 'notes.txt').write_text('no picture')
@@ -74,7 +76,7 @@ def test_cache_is_shown_and_cleared(capsys, tmp_path):
 def test_doctor_says_what_is_missing_and_what_to_do(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'nothing'))
     code, out, err = call(capsys, 'doctor')
-    assert code == 0 and not err and out.count('\n') <= 20
+    assert code == 0 and not err and sum(line.startswith(('ok ', 'look ')) for line in out.splitlines()) == 10
     assert 'torch' in out and f'not found in {tmp_path / "nothing"}' in out and '-> unet-course download' in out and str(tmp_path / 'cache') in out
 
 

@@ -5,15 +5,18 @@ import json
 import os
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from conftest import ROOT
+from unet_course import experiments
 from unet_course.data import course_split, make_targets, synthetic_pets
 from unet_course.experiments import (EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, best_threshold, differences, estimate_minutes, format_rows, load_data,
-                                     make_configs, open_photo, parse_variants, predict, predict_files, predict_mask, read_runs, results_table, run, run_all,
-                                     upsample_rows)
+                                     load_pretrained, make_configs, open_photo, parse_variants, predict, predict_files, predict_mask, read_runs, results_table, run, run_all,
+                                     scatter, upsample_rows)
 from unet_course.factory import create_model
 from unet_course.training import TrainingError, load_weights
 
@@ -106,9 +109,20 @@ def test_what_is_done_is_not_done_again(finished, small):
 def test_another_config_is_refused_and_fresh_starts_over(finished, small):
     out, configs = finished
     other = make_configs(parse_variants('exp4'), **TINY | dict(epochs=2))[0]
-    with pytest.raises(ValueError, match=r'recipe\.epochs: 1 there, 2 asked for.*--fresh'): run(other, *small, out, **quiet)
+    with pytest.raises(ValueError, match=r'recipe\.epochs: 1 there, 2 asked for.*another --out to keep both, or --fresh to delete'): run(other, *small, out, **quiet)
     assert len(read_runs([out])) == 3
     assert run(configs[2], *small, out, fresh=True, **quiet)['epochs'] == 1
+
+
+def test_another_config_is_refused_before_anything_is_timed_or_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    run_all(make_configs(parse_variants('exp1'), **TINY), tmp_path, **quiet)
+    monkeypatch.setattr(experiments, 'estimate_minutes', lambda *args: pytest.fail('timed'))
+    said, longer = [], make_configs(parse_variants('exp2,exp1'), **TINY | dict(epochs=2))
+    with pytest.raises(ValueError, match='mp-tr-bce.*recipe.epochs: 1 there, 2 asked for'): run_all(longer, tmp_path, log=said.append)
+    assert said == [] and len(list(tmp_path.rglob('config.json'))) == 1
+    run_all(make_configs(parse_variants('exp1'), **TINY), tmp_path, log=said.append)
+    assert said[0].endswith('all done before') and said[1].endswith('done before')
 
 
 def test_two_processes_on_one_folder(finished, small):
@@ -125,15 +139,24 @@ def test_rows_and_tables(finished):
     needed = 'variant seed protocol data width size border epochs val_accuracy val_loss test_accuracy test_iou test_dice device'.split()
     assert all(set(needed) <= row.keys() for row in rows)
     text = format_rows(rows)
-    header = '| Experiment | Downsampling | Upsampling | Loss | Best Val Accuracy | Best Val Loss | Test Accuracy | Test IoU | Test Dice |'
+    header = '| Experiment | Downsampling | Upsampling | Loss | Best Val Accuracy | Best Val Loss | Test Accuracy | Test IoU | Test IoU, own threshold | Test Dice |'
     assert header in text and 'exp1 `mp-tr-bce` | Max pooling | Transposed convolution | Weighted BCE' in text and 'cpu' in text and 'width 4' in text
     mean = np.mean([r['test_iou'] for r in rows[:2]])
     assert f'{mean:.4f} ± ' in text
+    assert f'standard deviation of {scatter(rows)[0]:.4f}, pooled over the variants (1 degrees of freedom)' in text
+    for row, config in zip(rows, configs): assert row['test_iou_threshold'] == json.loads((out / config.folder / 'metrics.json').read_text())['test']['iou_threshold']
     assert json.loads(format_rows(rows, 'json')) == rows
     parsed = list(csv.DictReader(io.StringIO(format_rows(rows, 'csv'))))
     assert [float(r['test_iou']) for r in parsed] == [r['test_iou'] for r in rows]
     with pytest.raises(ValueError, match='markdown, csv, json'): format_rows(rows, 'xml')
     with pytest.raises(FileNotFoundError, match='nowhere'): read_runs([out / 'nowhere'])
+
+
+def test_scatter_is_pooled_over_the_variants():
+    rows = [dict(variant=v, test_iou=x, other=None) for v, x in (('a', .70), ('a', .72), ('b', .65), ('b', .66), ('b', .67), ('c', .1))]
+    deviation, freedom = scatter(rows)
+    assert freedom == 3 and deviation == pytest.approx(np.sqrt((2 * .01**2 + 2 * .01**2) / 3))
+    assert scatter(rows[:1])[1] == scatter(rows, 'other')[1] == 0 and np.isnan(scatter(rows[:1])[0])
 
 
 def test_published_runs_have_no_test_figures(small, tmp_path):
@@ -204,6 +227,24 @@ def test_one_bad_file_does_not_lose_the_others(finished, tmp_path, monkeypatch):
     assert len(failures) == 1 and 'a.jpg' in failures[0] and not (tmp_path / 'bomb.png').exists()
 
 
+def test_masks_are_cut_at_the_threshold_asked_for_else_at_the_networks_own(tmp_path):
+    model = create_model(dict(base_width=4), seed=0).eval()
+    Image.effect_noise((40, 40), 60).convert('RGB').save(tmp_path / 'a.png')
+    p = predict(model, open_photo(tmp_path / 'a.png'))
+    assert p.min() < np.median(p) < p.max()
+    for own, asked, cut in ((None, None, .5), (float(np.median(p)), None, np.median(p)), (.99, float(np.quantile(p, .3)), np.quantile(p, .3))):
+        if own is not None: model.threshold = own
+        said = []
+        assert predict_files([tmp_path / 'a.png'], model, tmp_path / 'mask.png', asked, log=said.append) == []
+        painted = (np.asarray(Image.open(tmp_path / 'mask.png')) == 255).mean()
+        assert abs(painted - (p > cut).mean()) < .02 and f'{cut:g}'[:4] in said[0]
+
+
+def test_shipped_networks_know_their_threshold():
+    stored = torch.load(experiments.package_folder() / 'weights/mp-tr-bce.pth', weights_only=True)['config']['threshold']
+    assert load_pretrained('mp', 'tr', 'bce').threshold == stored != 0.5
+
+
 def test_wrong_outputs(tmp_path):
     Image.new('RGB', (9, 9)).save(tmp_path / 'a.jpg')
     Image.new('RGB', (9, 9)).save(tmp_path / 'b.jpg')
@@ -234,3 +275,89 @@ def test_four_experiments_beat_the_constant_mask(tmp_path):
     truth = make_targets(pets.trimaps[split['test']])[:, 0] == 1
     constant = max(truth.float().mean((1, 2)).mean().item(), truth.flatten(1).logical_not().all(1).float().mean().item())  # IoU of all pet, of all background
     for row in rows: assert row['test_iou'] > constant + 0.05, row
+
+
+# What chapter 05 makes of kept results that are not there yet: its own functions, on made-up ones.
+
+def cells_defining(*names):
+    "The module's names and those that the notebook's cells define, with what these cells need."
+    space = dict(vars(experiments))
+    exec('from itertools import combinations\nimport numpy as np', space)
+    for cell in nbformat.read(ROOT / 'nbs/05_experiments.ipynb', as_version=4).cells:
+        if cell.cell_type == 'code' and any(f'def {name}(' in cell.source for name in names): exec(cell.source, space)
+    return space
+
+
+def made_up(variant, seed, iou, **more):
+    return dict(variant=variant, seed=seed, protocol='course', data='pets', width=16, size=64, border='background', epochs=5, val_accuracy=.8, val_loss=.5, val_iou=iou, test_accuracy=.8, test_iou=iou,
+                test_dice=iou, test_iou_threshold=iou + .01, best_epoch=5, parameters=1000, macs=200, seconds=1.0, images_per_second=50.0, peak_memory_mb=900, device='cpu, 1 threads', amp='off') | more
+
+
+@pytest.fixture(scope='module')
+def plan(): return [made_up(v.id, seed, .60 + .001 * k + .004 * seed, macs=200 if v.up == 'tr' else 270) for k, v in enumerate(FACTORIAL) for seed in (0, 1)]
+
+
+def test_side_arms_are_compared_with_runs_of_their_seed_that_differ_in_one_thing(plan):
+    space = cells_defining('setting_of', 'levels', 'arm_name', 'tell_arms')
+    assert space['tell_arms'](plan, plan) == 'None has been run yet.'
+    arms = [made_up('mp-tr-bce1', seed, .62 + .004 * seed) for seed in (0, 1)]
+    arms += [made_up('str_conv_bn-tr-bce', 0, .61), made_up('mp-ups-bce', 0, .60, width=14, macs=205), made_up('mp-tr-bce', 7, .6), made_up('mp-tr-bce', 0, .7, border='pet')]
+    compared = {(row['Side arm'], row['Against']): row for row in space['compare_arms'](arms, plan)}
+    assert set(compared) == {('`mp-tr-bce1`', '`mp-tr-bce`'), ('`mp-tr-bce1`', '`mp-tr-dice`'), ('`str_conv_bn-tr-bce`', '`mp-tr-bce`'), ('`str_conv_bn-tr-bce`', '`str_conv-tr-bce`'),
+                             ('`mp-ups-bce`, width 14', '`mp-ups-bce`'), ('`mp-ups-bce`, width 14', '`mp-tr-bce`'), ('`mp-tr-bce`, border pet', '`mp-tr-bce`')}
+    row = compared['`mp-tr-bce1`', '`mp-tr-bce`']
+    assert row['Seeds'] == '0, 1' and row['Test IoU'] == '+2.00 ± 0.00' and row['Differ in'] == 'loss'
+    assert row['Noise'] == f'{100 * scatter(plan)[0]:.2f}' and compared['`mp-tr-bce`, border pet', '`mp-tr-bce`']['Test IoU'] == '+10.00'
+    text = space['tell_arms'](plan + arms, plan)
+    assert '`mp-tr-bce1` against `mp-tr-bce` (+2.00 ± 0.00)' in text and 'more than one kind of machine' not in text
+    assert 'more than one kind of machine' in space['tell_arms'](plan + [made_up('mp-tr-bce1', 0, .6, device='GPU')], plan)
+    assert 'No run of the plan' in space['tell_arms'](plan + [made_up('mp-tr-bce1', 5, .6)], plan)
+
+
+def test_the_reading_of_a_table_follows_from_it(plan):
+    space = cells_defining('setting_of', 'pairs_beyond', 'dice_minus_bce', 'reading')
+    space['eight'] = {v.id for v in FACTORIAL}
+    text = space['reading'](plan)
+    assert f'scatters between seeds by {100 * scatter(plan)[0]:.2f} points' in text and '3 of the 28 pairs' in text and 'Dice is ahead of weighted BCE in 4 of the four clean pairs, by +0.10' in text
+    assert 'In 16 of 16 runs the best epoch is the last one' in text and 'nothing can be said about noise' in space['reading'](plan[::2])
+
+
+def test_costs_are_medians_over_the_epochs_with_their_range(finished, small):
+    out, configs = finished
+    space, rows = cells_defining('setting_of', 'epoch_speeds', 'cost_table'), read_runs([out])
+    speeds = space['epoch_speeds'](out)
+    assert sorted(map(len, speeds.values())) == [1, 2]  # one epoch each; two seeds of exp1
+    text = space['cost_table'](rows, speeds)
+    assert 'Minutes' not in text and f"{rows[0]['parameters'] / 1e6:.2f} M" in text and text.count('| `') == 2
+
+
+def test_peers_are_shown_beside_ours(plan, tmp_path):
+    space = cells_defining('peers_table')
+    assert space['peers_table'](tmp_path / 'peers', plan) == 'None has been run yet.'
+    folder = tmp_path / 'peers/pets-course-w16-64px-5epochs'
+    folder.mkdir(parents=True)
+    for seed in (0, 1):
+        peer = dict(network='monai-basicunet', loss='dice', seed=seed, data='pets', protocol='course', width=16, size=64, border='background', epochs=5, parameters=3_000_000, macs=300_000_000,
+                    test=dict(iou=.7 + .01 * seed, iou_threshold=.71, dice=.8), device='cpu, 1 threads', amp='off')
+        (folder / f'monai-basicunet-dice-seed{seed}.json').write_text(json.dumps(peer))
+    text = space['peers_table'](tmp_path / 'peers', plan)
+    assert '| monai-basicunet | Dice | 2 | 3.00 M | 300 M | 0.7050 ± 0.0071 | 0.7100 ± 0.0000 |' in text and 'this course, `mp-tr-dice` | Dice | 2' in text
+
+
+def test_the_recipe_search_is_shown_with_the_base_first(tmp_path):
+    space = cells_defining('search_table')
+    assert space['search_table'](tmp_path) == 'The search has not been run yet.'
+    folder = tmp_path / 'w16-64px-5epochs'
+    folder.mkdir()
+    for name, change, scores in (('base', {}, (.60, .58)), ('lr_1e_2', dict(lr=.01), (.62, .59)), ('no_clip', dict(clip=None), (.59, None))):
+        for variant, score in zip(('mp-tr-bce', 'str_conv-ups-dice'), scores):
+            if score: (folder / f'{name}-{variant}.json').write_text(json.dumps(dict(attempt=name, change=change, variant=variant, seed=100, val_iou=score, best_epoch=5, seconds=1, device='cpu', amp='off')))
+    lines = space['search_table'](tmp_path).splitlines()
+    assert lines[4] == '| none: the base | 0.6000 | 0.5800 | +0.00 |' and lines[5] == '| lr 0.01 | 0.6200 | 0.5900 | +1.50 |' and lines[6] == '| clip None | 0.5900 | – | – |'
+
+
+def test_shell_scripts_begin_with_whole_lines():
+    for path in sorted((ROOT / 'nbs').glob('*.ipynb')):
+        for cell in nbformat.read(path, as_version=4).cells: assert '\n!/bin' not in '\n' + cell.source, path.name
+    text = '\n'.join(cell.source for cell in nbformat.read(ROOT / 'nbs/many_machines.ipynb', as_version=4).cells)
+    assert '```bash\n#!/bin/bash\n' in text

@@ -81,7 +81,7 @@ def test_metadata_is_complete(built):
     classifiers = data.get_all('Classifier')
     assert {f'Programming Language :: Python :: 3.{minor}' for minor in (11, 12, 13)} <= set(classifiers)
     assert {'Operating System :: OS Independent', 'Typing :: Typed', 'Framework :: Jupyter'} <= set(classifiers) and not any(c.startswith('License') for c in classifiers)
-    assert set(data.get_all('Provides-Extra')) == {'notebooks', 'dev'}
+    assert set(data.get_all('Provides-Extra')) == {key.removesuffix('_requirements') for key in SETTINGS if key.endswith('_requirements')} >= {'notebooks', 'dev'}
     entries = configparser.ConfigParser()
     entries.read_string(read(built[0], 'entry_points.txt'))
     assert entries['console_scripts']['unet-course'] == 'unet_course.cli:main' and 'unet_course' in entries['nbdev']
@@ -98,7 +98,7 @@ def test_importing_the_command_does_not_load_the_plots():
 
 
 def test_the_package_imports_only_what_it_asks_for():
-    asked = {re.split(r'[<>=]', r)[0] for r in SETTINGS['requirements'].split()}
+    asked = {re.split(r'[<>=]', r)[0] for r in (SETTINGS['requirements'] + ' ' + SETTINGS.get('export_requirements', '')).split()}  # what is extra is imported where it is used
     known = {'pillow': 'PIL'}
     # IPython comes with ipywidgets; scikit-image's cat is shown only where it is installed
     allowed = {known.get(name, name) for name in asked} | {'IPython', 'skimage'} | set(sys.stdlib_module_names) | {SETTINGS['lib_name']}

@@ -1,5 +1,8 @@
 """The repository itself: notebooks and package in step, README in step, the wheel works away from the checkout."""
 import configparser
+import dataclasses
+import importlib
+import inspect
 import json
 import os
 import re
@@ -151,3 +154,25 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     where = run(python, '-c', 'import unet_course, unet_course.experiments as e; print(unet_course.__file__); print(len(list(e.course_folder("nbs").glob("*.ipynb"))))', cwd=elsewhere, env=env)
     file, count = where.stdout.split()
     assert str(site) in file and int(count) == len(NOTEBOOKS)
+
+
+def definitions(module):
+    "(name, function or class) of every definition that the module exports, and of the public methods of its classes."
+    for name, thing in ((name, getattr(module, name)) for name in module.__all__):
+        if inspect.isfunction(thing) or inspect.isclass(thing): yield name, thing
+        if inspect.isclass(thing):
+            for method, function in vars(thing).items():
+                if inspect.isfunction(function) and (not method.startswith('_') or method == '__init__' and not dataclasses.is_dataclass(thing)): yield f'{name}.{method}', function
+
+
+@pytest.mark.parametrize('stem', [p.stem for p in sorted((ROOT / 'unet_course').glob('*.py')) if not p.stem.startswith('_')])
+def test_every_parameter_is_explained(stem):
+    "A comment behind each (fastcore's docments), and a docstring for each definition. Constructors taken over from other packages have their own."
+    from fastcore.docments import docments
+    silent = []
+    for name, thing in definitions(importlib.import_module(f'unet_course.{stem}')):
+        if not (thing.__doc__ or name.endswith('__init__')): silent.append(f'{name}: docstring')
+        if inspect.isclass(thing) and not dataclasses.is_dataclass(thing): continue
+        kinds = {k: p.kind for k, p in inspect.signature(thing).parameters.items()}
+        silent += [f'{name}: {k}' for k, comment in docments(thing).items() if k in kinds and kinds[k] != inspect.Parameter.VAR_KEYWORD and k not in ('self', 'ctx') and not comment]
+    assert silent == []

@@ -20,6 +20,9 @@ from PIL import Image
 
 from conftest import ROOT
 
+sys.path.insert(0, str(ROOT / 'tools'))
+import notebooks as tool  # noqa: E402
+
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
 CONFIG = yaml.safe_load((ROOT / '_quarto.yml').read_text(encoding='utf-8'))
 SITE = CONFIG['website']
@@ -94,6 +97,12 @@ def anchors(text: str) -> set[str]:
     return found
 
 
+def lab_anchors(nb) -> set[str]:
+    "The names JupyterLab gives a notebook's headings: their text with hyphens for blanks."
+    text = re.sub(r'```.*?```', '', '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown'), flags=re.S)
+    return {re.sub(r'[`*]', '', heading).strip().replace(' ', '-') for heading in re.findall(r'^#{1,6} +(.+)$', text, re.M)}
+
+
 def test_configuration_has_only_keys_that_quarto_knows_and_what_the_site_needs():
     assert set(CONFIG) <= {'project', 'metadata-files', 'format', 'website', 'execute', 'lang'} and CONFIG['project']['type'] == 'website'
     assert set(SITE) <= WEBSITE_KEYS and set(SITE['navbar']) <= NAVBAR_KEYS and set(SITE['sidebar']) <= SIDEBAR_KEYS
@@ -143,17 +152,22 @@ def test_our_pictures():
 def test_nbdev_makes_a_page_of_the_notebook(pages, stem):
     ours, page = nbformat.read(ROOT / f'nbs/{stem}.ipynb', as_version=4), pages[stem]
     front = front_matter(page)
-    assert front['title'] and front['description'] and len(front['code-links']) == 2
+    assert front['title'] and front['description']
     assert front['output-file'] == re.sub(r'^\d+_', '', stem) + '.html'
-    assert all(SETTINGS['repo'] in link['href'] and stem in link['href'] for link in front['code-links'])
+    # Quarto's `code-links`: text and href, and an icon by its name among Bootstrap's
+    for link in front['code-links']: assert set(link) == {'text', 'icon', 'href'} and re.fullmatch(r'[a-z-]+', link['icon'])
+    place = f'{SETTINGS["user"]}/{SETTINGS["repo"]}'
+    assert {link['text']: link['href'] for link in front['code-links']} == {
+        'Open in Colab': f'https://colab.research.google.com/github/{place}/blob/{SETTINGS["branch"]}/nbs/{stem}.ipynb',
+        'Open in Binder': f'https://mybinder.org/v2/gh/{place}/{SETTINGS["branch"]}?labpath=nbs%2F{stem}.ipynb'}
     assert not page.metadata.get('widgets')
     # nothing that was written is lost, the opening included
-    shown = re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', '\n'.join(c.source for c in page.cells))
+    plain = lambda text: re.sub(r'\]\(((?:\w+\.ipynb)?)#[^)]*\)', r'](\1#)', re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', text)).strip()  # nbdev makes links of names, we mend anchors
+    shown = plain('\n'.join(c.source for c in page.cells))
     for cell in ours.cells:
         if cell.cell_type == 'markdown' and cell is not ours.cells[0]:
-            assert re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', cell.source).strip() in shown
-    opening = re.sub(r'\A# .*\n*(> .*)?', '', ours.cells[0].source).strip()
-    assert re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', opening) in shown
+            assert plain(cell.source) in shown
+    assert plain(re.sub(r'\A# .*\n*(> .*)?', '', ours.cells[0].source)) in shown
     # every figure keeps its description
     alts = lambda nb: [line for c in nb.cells if c.cell_type == 'code' for line in c.source.splitlines() if line.startswith('#| fig-alt')]
     assert len(alts(page)) == len(alts(ours))
@@ -177,18 +191,33 @@ def test_exported_definitions_are_shown_with_their_reference_below(pages, stem):
     assert 'default_exp' not in code
 
 
-def test_the_static_twin_and_the_callouts_survive(pages):
+def test_the_static_twin_survives(pages):
     twin = text_of(pages['02_factory'])
     assert '<input type="radio"' in twin and ':checked' in twin
-    for path in NOTEBOOKS:
-        before, after = text_of(nbformat.read(path, as_version=4)), text_of(pages[path.stem])
-        assert before.count(':::') == after.count(':::') and before.count(':::') % 2 == 0, path.name
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_predictions_are_not_given_away(pages, path):
+    "Solutions, what they and the cells behind them print, and explanations are folded: in JupyterLab by the cells' metadata, on the page by a callout around them, and by <details> in both."
+    nb, page = nbformat.read(path, as_version=4), pages[path.stem]
+    assert ':::' not in text_of(nb), 'JupyterLab would show the colons'
+    text = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
+    assert text.count('<details>\n<summary>') == text.count('\n\n</details>') == text.count('<details>') == text.count('</details>')
+    sources = [c.source for c in page.cells]
+    opens, closes = ([i for i, source in enumerate(sources) if re.match(pattern, source)] for pattern in (r':::: \{\.callout-note collapse="true"', r'::::$'))
+    found = tool.solutions(nb)
+    assert len(opens) == len(closes) == len(found) and all(first < last for first, last in zip(opens, closes))
+    for i, first, last in zip(found, opens, closes):
+        folded = tool.outcome(nb, i)
+        assert all(nb.cells[j].metadata.get('jupyter') == dict(outputs_hidden=True, source_hidden=True) for j in folded)
+        assert last - first - 1 == len(folded) and 'code-summary: "Solution"' in sources[first + 1]
 
 
 def test_every_link_and_anchor_resolves():
-    texts = {p.name: text_of(nbformat.read(p, as_version=4)) for p in NOTEBOOKS}
+    "In the notebooks as JupyterLab shows them, and in README.md."
+    notebooks = {p: nbformat.read(p, as_version=4) for p in NOTEBOOKS}
     broken = []
-    for source, folder, text in [(p.name, p.parent, texts[p.name]) for p in NOTEBOOKS] + [('README.md', ROOT, (ROOT / 'README.md').read_text(encoding='utf-8'))]:
+    for source, folder, text in [(p, p.parent, text_of(nb)) for p, nb in notebooks.items()] + [(ROOT / 'README.md', ROOT, (ROOT / 'README.md').read_text(encoding='utf-8'))]:
         for target in links(without_code(text)):
             parts = urlsplit(target)
             if parts.scheme in ('data', 'mailto', 'attachment'): continue
@@ -197,10 +226,17 @@ def test_every_link_and_anchor_resolves():
                 continue
             path = folder / unquote(parts.path) if parts.path else None
             if path and not path.exists(): broken.append((source, target))
-            elif parts.fragment and source != 'README.md':
-                known = anchors(texts.get(path.name if path else source, ''))
-                reference = {n.lower() for n in re.findall(r'^(?:def|class) (\w+)', '\n'.join(c.source for c in nbformat.read(path or ROOT / 'nbs' / source, as_version=4).cells), re.M)}
-                if parts.fragment not in known | reference: broken.append((source, target))
+            elif parts.fragment and unquote(parts.fragment) not in lab_anchors(notebooks.get(path or source, nbformat.v4.new_notebook())): broken.append((source, target))
+    assert broken == []
+
+
+def test_every_anchor_resolves_on_the_pages(pages):
+    broken = []
+    for stem in (p.stem for p in NOTEBOOKS):
+        for target in links(without_code(text_of(pages[stem]))):
+            parts = urlsplit(target)
+            if not parts.fragment or parts.scheme: continue
+            if parts.fragment not in anchors(text_of(pages[Path(parts.path).stem if parts.path else stem])): broken.append((stem, target))
     assert broken == []
 
 

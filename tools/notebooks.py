@@ -56,6 +56,12 @@ def solutions(nb) -> list[int]:
     return [i for i, c in enumerate(nb.cells) if c.cell_type == 'code' and '#| code-summary: "Solution"' in c.source]
 
 
+def outcome(nb, i: int) -> range:
+    "The numbers of the cells that would give away what the exercise asks to predict: the solution `i` and the code behind it."
+    stop = next((j for j in range(i, len(nb.cells)) if nb.cells[j].cell_type == 'markdown'), len(nb.cells))
+    return range(i, stop)
+
+
 def with_stubs_tried(nb):
     "The notebook with a cell behind each exercise that fails unless the checker refuses the untouched stub."
     for i in reversed(solutions(nb)):
@@ -69,7 +75,8 @@ def tidy(nb):
     nb.metadata.pop('widgets', None)
     nb.metadata.pop('language_info', None)
     nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
-    for i in solutions(nb): nb.cells[i].metadata['jupyter'] = dict(source_hidden=True)
+    for i in solutions(nb):
+        for j in outcome(nb, i): nb.cells[j].metadata['jupyter'] = dict(outputs_hidden=True, source_hidden=True)  # of hidden outputs alone JupyterLab shows the first line
     for cell in nb.cells:
         if cell.cell_type != 'code': continue
         cell.metadata.pop('execution', None)

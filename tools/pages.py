@@ -19,6 +19,8 @@ from nbdev.doclinks import NbdevLookup, _nbpath2html
 from nbdev.process import Processor
 from nbdev.showdoc import BasicMarkdownRenderer
 
+from tools.notebooks import outcome, solutions
+
 
 class FrontMatter(Processor):
     "Moves the title and the promise below it (`# ...`, `> ...`) into the page's front matter, with links that open the notebook elsewhere; the rest of the cell stays."
@@ -64,3 +66,20 @@ def render(symbol) -> str:
 def drop_unseen(cell):
     "Removes cells that only name the module or are hidden. Exported code stays on the page: it is the course."
     if {'default_exp', 'hide'} & set(cell.get('directives_') or {}): del cell['source']
+
+
+class FoldOutcomes(Processor):
+    "Folds each solution away together with what it and the cells behind it print: a prediction comes first. (In JupyterLab `tools/notebooks.py` folds them.)"
+
+    def begin(self):
+        for i in reversed(solutions(self.nb)):
+            stop, solution = outcome(self.nb, i).stop, self.nb.cells[i]
+            solution.source = solution.source.replace('#| code-fold: true', '#| code-fold: show')  # one fold is enough
+            self.nb.cells.insert(stop, mk_cell('::::', 'markdown'))
+            self.nb.cells.insert(i, mk_cell(':::: {.callout-note collapse="true" title="Solution, and what it prints"}', 'markdown'))
+
+
+def mend_anchors(cell):
+    "Makes links within a notebook, which JupyterLab resolves (`#What-is-it?`), into those of a page, where Pandoc names the headings (`#what-is-it`)."
+    name = lambda anchor: re.sub(r'^[^a-z]+', '', re.sub(r'[^\w.-]', '', anchor).lower())
+    if cell.cell_type == 'markdown': cell.source = re.sub(r'(\]\((?:\w+\.ipynb)?#)([^)\s]+)\)', lambda m: f'{m[1]}{name(m[2])})', cell.source)

@@ -1,4 +1,4 @@
-"""Draw the project's own pictures: nbs/images/overview.png (index and README) and nbs/images/card.png (link previews).
+"""Draw nbs/images/overview.png (index and README); tools/screenshots.py makes the other pictures.
 
     python tools/pictures.py
 
@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use('agg')
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +29,7 @@ def covered(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
     return np.where((trimap == PET)[..., None], .35 * image + .65 * colour, grey).astype(np.uint8)
 
 
-def draw_outline(ax, labels: bool = True):
+def draw_outline(ax):
     "The U: four stages down, the bottleneck, four stages up, and a skip connection across each level."
     depth, heights = len(WIDTHS) - 1, [1.5, 1.15, .85, .6, .42]
     y = np.cumsum([0] + [-(heights[i] / 2 + heights[i + 1] / 2 + .34) for i in range(depth)])
@@ -49,12 +49,11 @@ def draw_outline(ax, labels: bool = True):
     arrow((x[depth - 1] + .05, y[depth - 1] - heights[depth - 1] / 2), (x[depth] - WIDTHS[depth] / 2, y[depth]), ENCODER)
     arrow((x[depth] + WIDTHS[depth] / 2, y[depth]), (right[depth - 1] - .05, y[depth - 1] - heights[depth - 1] / 2), DECODER)
     box(x[depth], depth, INK)
-    if labels:
-        ax.text(x[-1], y[0] + .14, 'skip connections', color=SKIP, ha='center', va='bottom', fontsize=10)
-        ax.text(x[1] - .1, y[3] - .15, 'encoder', color=ENCODER, ha='center', va='center', fontsize=11)
-        ax.text(right[1] + .1, y[3] - .15, 'decoder', color=DECODER, ha='center', va='center', fontsize=11)
-        ax.text(x[-1], y[-1] - .34, 'bottleneck', color=INK, ha='center', va='top', fontsize=10)
-    ax.set(xlim=(-.3, right[0] + .3), ylim=(y[-1] - (.75 if labels else .4), heights[0] / 2 + .1), aspect='equal')
+    ax.text(x[-1], y[0] + .14, 'skip connections', color=SKIP, ha='center', va='bottom', fontsize=10)
+    ax.text(x[1] - .1, y[3] - .15, 'encoder', color=ENCODER, ha='center', va='center', fontsize=11)
+    ax.text(right[1] + .1, y[3] - .15, 'decoder', color=DECODER, ha='center', va='center', fontsize=11)
+    ax.text(x[-1], y[-1] - .34, 'bottleneck', color=INK, ha='center', va='top', fontsize=10)
+    ax.set(xlim=(-.3, right[0] + .3), ylim=(y[-1] - .75, heights[0] / 2 + .1), aspect='equal')
     ax.axis('off')
 
 
@@ -79,24 +78,6 @@ def overview(path: Path, pet: tuple[int, int] = (0, 28)):
     save(fig, path)
 
 
-def card(path: Path, pets: tuple = ((0, 28), (0, 6), (0, 26))):
-    "The social card, 1200 x 630: what it is, the U, and three pets with their masks."
-    fig = plt.figure(figsize=(12, 6.3), dpi=100, facecolor='white')
-    fig.patches.append(Rectangle((0, 0), .018, 1, transform=fig.transFigure, facecolor=ENCODER))
-    fig.text(.065, .86, 'unet_course', fontsize=46, weight='bold', color=INK, va='center')
-    fig.text(.067, .745, 'Build a U-Net from scratch. Then test\nwhat is claimed about its variants.', fontsize=18, color='#334155', va='center', linespacing=1.35)
-    draw_outline(fig.add_axes((.045, .06, .46, .56)), labels=False)
-    side = .185
-    for i, pet in enumerate(pets):
-        image, trimap, _ = draw_pet(*pet, size=128)
-        for column, shown in enumerate((image, covered(image, trimap))):
-            ax = fig.add_axes((.64 + column * .158, .94 - (i + 1) * .3 + .01, side * 6.3 / 12 * 1.5, side * 1.5))
-            ax.imshow(shown, interpolation='nearest')
-            ax.axis('off')
-    save(fig, path)
-
-
 if __name__ == '__main__':
     (ROOT / 'nbs/images').mkdir(exist_ok=True)
     overview(ROOT / 'nbs/images/overview.png')
-    card(ROOT / 'nbs/images/card.png')

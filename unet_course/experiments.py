@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FACTORIAL', 'PROTOCOLS', 'PRESETS', 'SYNTHETIC_IMAGES', 'POS_WEIGHT', 'THRESHOLDS', 'KEPT_MASKS',
-           'NAMES', 'LONGEST_SIDE', 'PICTURES', 'Variant', 'parse_variants', 'RunConfig', 'make_configs', 'measure',
-           'best_threshold', 'kept_index', 'keep_masks', 'summarise', 'load_data', 'read_json', 'differences', 'run',
-           'prepare', 'train_and_measure', 'measure_and_write', 'compact', 'machine', 'estimate_minutes', 'run_all',
-           'describe', 'read_runs', 'results_table', 'spread', 'format_rows', 'upsample_rows', 'predict_logits',
-           'predict', 'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files',
-           'course_folder', 'cost_table', 'plot_curves']
+           'NAMES', 'LONGEST_SIDE', 'PICTURES', 'Variant', 'parse_variants', 'RunConfig', 'make_configs', 'load_data',
+           'measure', 'best_threshold', 'summarise', 'run', 'machine', 'estimate_minutes', 'run_all', 'describe',
+           'read_runs', 'scatter', 'results_table', 'format_rows', 'predict_logits', 'predict', 'predict_mask',
+           'open_photo', 'package_folder', 'load_pretrained', 'predict_files', 'course_folder']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
-import csv, io, json, math, platform, shutil, sys, time
+import csv, io, json, math, platform, time
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -26,7 +24,7 @@ from .data import Pets, batches, course_split, load_pets, normalize, published_s
 from .factory import count_macs, count_parameters, create_model, markdown_table
 from .losses import (accuracy, boundary_iou, brier, correct_logits, dice, grid_frequency, iou, make_loss, pixel_counts,
                                 reliability, shift_consistency)
-from .training import (Recipe, Trainer, TrainingError, choose_amp, load_weights, on_first, peak_memory_mb, save_atomic, save_weights,
+from .training import (Recipe, Trainer, TrainingError, choose_amp, keep_freed_memory, load_weights, on_first, peak_memory_mb, save_atomic, save_weights,
                                   train_step, world, write_history, write_json)
 
 # %% ../nbs/05_experiments.ipynb #14c26cd4
@@ -80,14 +78,14 @@ POS_WEIGHT = 3.0        # of the weighted BCE, in both protocols: the original's
 @dataclass(frozen=True)
 class RunConfig:
     "All that decides what a run computes; two runs with equal configs differ by their device at most."
-    variant: Variant
+    variant: Variant           # which modes and which loss
     seed: int = 0              # of the initial weights, the order of the images and their augmentation
     data: str = 'pets'         # 'pets' or 'synthetic'
     protocol: str = 'course'   # 'course' or 'published'
     width: int = 16            # channels of the first stage
     size: int = 64             # pixels a side
     border: str = 'background' # 'background', 'pet' or 'ignore'
-    recipe: Recipe = field(default_factory=lambda: PROTOCOLS['course'])
+    recipe: Recipe = field(default_factory=lambda: PROTOCOLS['course'])  # how it is trained
     amp: str = 'auto'          # 'auto', 'off', 'bf16' or 'fp16'
 
     def __post_init__(self):
@@ -126,8 +124,12 @@ def make_configs(
     protocol: str = 'course',  # 'course' or 'published'
     preset: str = 'auto',      # 'auto', 'laptop' or 'full'; synthetic data has a small default of its own
     device: str | torch.device = 'cpu',  # 'auto' means full on CUDA and MPS, laptop otherwise
-    width: int | None = None, size: int | None = None, epochs: int | None = None, batch_size: int | None = None,  # instead of the preset's
-    border: str = 'background', amp: str = 'auto',
+    width: int | None = None,      # channels of the first stage; None: the preset's
+    size: int | None = None,       # pixels a side; None: the preset's
+    epochs: int | None = None,     # passes over the training images; None: the preset's
+    batch_size: int | None = None, # images a step; None: the recipe's
+    border: str = 'background',    # what the border counts as: 'background', 'pet' or 'ignore'
+    amp: str = 'auto',             # 'auto', 'off', 'bf16' or 'fp16'
 ) -> list[RunConfig]:
     "The configs of the runs, seeds outermost, so that a stopped series is whole seeds."
     if preset == 'auto':
@@ -138,6 +140,15 @@ def make_configs(
     chosen = PRESETS[preset] | given
     recipe = replace(PROTOCOLS[protocol], epochs=chosen['epochs'], **({} if batch_size is None else dict(batch_size=batch_size)))
     return [RunConfig(variant, seed, data, protocol, chosen['width'], chosen['size'], border, recipe, amp) for seed in seeds for variant in variants]
+
+# %% ../nbs/05_experiments.ipynb #ff010106
+def load_data(
+    config: RunConfig,         # data, size and protocol of the run
+    root: Path | None = None,  # the dataset's folder; None: $UNET_COURSE_DATA or the user's cache folder
+) -> tuple:  # (Pets, {'train', 'val'[, 'test']: indices})
+    "The images of a run and their split by its protocol; the published split has no test images."
+    pets = synthetic_pets(SYNTHETIC_IMAGES, size=config.size) if config.data == 'synthetic' else load_pets(root, size=config.size)
+    return pets, (published_split(pets) if config.protocol == 'published' else course_split(pets))
 
 # %% ../nbs/05_experiments.ipynb #a4796801
 THRESHOLDS = [round(0.05 * k, 2) for k in range(1, 20)]
@@ -172,34 +183,20 @@ def measure(
 # %% ../nbs/05_experiments.ipynb #3864c4de
 @torch.inference_mode()
 def best_threshold(
-    model, pets: Pets, index, border: str, device, batch_size: int = 64,
+    model,                 # in evaluation mode, on `device`
+    pets: Pets,            # the images
+    index,                 # which of them: the validation images
+    border: str,           # how the border is counted
+    device,                # where to compute
+    batch_size: int = 64,  # images at once
 ) -> float:  # one of THRESHOLDS
-    "The threshold with the highest mean per-image IoU on the images of `index` (the validation images)."
+    "The threshold with the highest mean per-image IoU on the images of `index`."
     scores = [[] for _ in THRESHOLDS]
     for images, targets in batches(pets, index, batch_size, border=border, device=device):
         logits = model(images).float()
         for values, threshold in zip(scores, THRESHOLDS): values.append(iou(pixel_counts(logits, targets, threshold, logits=True).cpu()))
     means = [torch.cat(values).mean().item() for values in scores]
     return THRESHOLDS[int(np.argmax(means))]
-
-# %% ../nbs/05_experiments.ipynb #400a8fa0
-def kept_index(
-    index,  # the test images
-):
-    "A fixed choice of at most `KEPT_MASKS` of them, spread evenly."
-    return index[torch.linspace(0, len(index) - 1, min(KEPT_MASKS, len(index))).round().long()]
-
-# %% ../nbs/05_experiments.ipynb #4ae6304f
-@torch.inference_mode()
-def keep_masks(
-    model, pets: Pets, index, device, batch_size: int = 50,
-) -> dict:  # masks: uint8 [n, size*size/8], shift: float32 [n]
-    "The 1-bit masks of the images of `index`, packed, and how much of each survives a shift by one pixel (IoU)."
-    masks, shift = [], []
-    for images, _ in batches(pets, index, batch_size, device=device):
-        masks.append(np.packbits((model(images)[:, 0] > 0).cpu().numpy().reshape(len(images), -1), axis=1))
-        shift.append(shift_consistency(model, images).cpu().numpy().astype(np.float32))
-    return dict(masks=np.concatenate(masks), shift=np.concatenate(shift))
 
 # %% ../nbs/05_experiments.ipynb #fc5713f7
 def summarise(
@@ -214,19 +211,33 @@ def summarise(
                 iou_dataset=iou(total).item(), dice_dataset=dice(total).item(), iou_threshold=iou(other).mean().item(),
                 empty_images=int((counts[:, 0] + counts[:, 2] == 0).sum()), **defined)
 
-# %% ../nbs/05_experiments.ipynb #ff010106
-def load_data(
-    config: RunConfig,
-    root: Path | None = None,  # the dataset's folder; None: $UNET_COURSE_DATA or the user's cache folder
-) -> tuple:  # (Pets, {'train', 'val'[, 'test']: indices})
-    "The images of a run and their split by its protocol; the published split has no test images."
-    pets = synthetic_pets(SYNTHETIC_IMAGES, size=config.size) if config.data == 'synthetic' else load_pets(root, size=config.size)
-    return pets, (published_split(pets) if config.protocol == 'published' else course_split(pets))
+# %% ../nbs/05_experiments.ipynb #400a8fa0
+def kept_index(
+    index: torch.Tensor,  # int64, the test images
+) -> torch.Tensor:  # int64, at most KEPT_MASKS of them
+    "A fixed choice of at most `KEPT_MASKS` of them, spread evenly."
+    return index[torch.linspace(0, len(index) - 1, min(KEPT_MASKS, len(index))).round().long()]
+
+# %% ../nbs/05_experiments.ipynb #4ae6304f
+@torch.inference_mode()
+def keep_masks(
+    model,                 # in evaluation mode, on `device`
+    pets: Pets,            # the images
+    index,                 # which of them, from `kept_index`
+    device,                # where to compute
+    batch_size: int = 50,  # images at once
+) -> dict:  # masks: uint8 [n, size*size/8], shift: float32 [n]
+    "The 1-bit masks of the images of `index`, packed, and how much of each survives a shift by one pixel (IoU)."
+    masks, shift = [], []
+    for images, _ in batches(pets, index, batch_size, device=device):
+        masks.append(np.packbits((model(images)[:, 0] > 0).cpu().numpy().reshape(len(images), -1), axis=1))
+        shift.append(shift_consistency(model, images).cpu().numpy().astype(np.float32))
+    return dict(masks=np.concatenate(masks), shift=np.concatenate(shift))
 
 # %% ../nbs/05_experiments.ipynb #809171d9
 def read_json(
     path: Path,  # written by `write_json`
-):
+):  # dicts, lists, strings, numbers, None
     "What the file holds, None if there is none; `ValueError` naming it if it is damaged."
     if not path.is_file(): return None
     try: return json.loads(path.read_text(encoding='utf-8'))
@@ -234,8 +245,9 @@ def read_json(
 
 # %% ../nbs/05_experiments.ipynb #ce2f130f
 def differences(
-    stored: dict, wanted: dict,  # two configs as plain values
-    prefix: str = '',
+    stored: dict, # the config that is there, as plain values
+    wanted: dict, # the one that is asked for
+    prefix: str = '',  # of the fields' names
 ) -> list[str]:  # for example 'recipe.epochs: 5 there, 15 asked for'
     "The fields in which two configs differ."
     found = []
@@ -245,18 +257,33 @@ def differences(
         elif a != b: found.append(f'{prefix}{key}: {a} there, {b} asked for')
     return found
 
+# %% ../nbs/05_experiments.ipynb #05d0000c
+def finished(
+    config: RunConfig,  # what to run
+    folder: Path,       # the run's; it need not exist
+) -> dict | None:  # what its metrics.json holds
+    "The metrics of the finished run of `config`, None if there is something to do; `ValueError` if the folder holds another config's run."
+    stored = read_json(folder / 'config.json')
+    if stored is None: return None
+    if not (isinstance(stored, dict) and isinstance(stored.get('config'), dict)):
+        raise ValueError(f'{folder / "config.json"}: damaged (no config in it); use --fresh to start this run over')
+    if changed := differences(stored['config'], json.loads(json.dumps(config.to_dict()))):
+        raise ValueError(f'{folder} holds a run with another config ({"; ".join(changed)}); give another --out to keep both, or --fresh to delete that run and start over')
+    return read_json(folder / 'metrics.json')
+
 # %% ../nbs/05_experiments.ipynb #95e2ee3b
 def run(
-    config: RunConfig,
-    pets: Pets, split: dict,             # from `load_data`
+    config: RunConfig,                   # what to run
+    pets: Pets,                          # from `load_data`
+    split: dict,                         # from `load_data`
     out: Path = Path('runs'),            # run folders are made below it
     device: str | torch.device = 'cpu',  # from `choose_device`
     fresh: bool = False,                 # start over, whatever is there
     checkpoint_minutes: float = 5,       # also checkpoint within an epoch this often
     keep_going: bool = False,            # go on although every pixel gets one class
-    log=print,
+    log=print,                           # called with a line of text now and then
 ) -> dict:  # what metrics.json holds
-    "The metrics of the run of `config`, trained now, continued, or found done."
+    "The metrics of the run of `config`, trained now, continued, or found done; `TrainingError` or `ValueError` says why it cannot go on."
     from filelock import FileLock
     device, folder = torch.device(device), Path(out) / config.folder
     lock = FileLock(folder / '.lock', timeout=0)
@@ -269,7 +296,7 @@ def run(
 
 # %% ../nbs/05_experiments.ipynb #d32103d7
 def prepare(
-    config: RunConfig,
+    config: RunConfig,  # what to run
     folder: Path,  # the run's
     lock,          # FileLock in it; held from here on by this process, and released by the operating system if it dies
     fresh: bool,   # delete what is there
@@ -281,18 +308,22 @@ def prepare(
     except Timeout: raise TrainingError(f'{folder}: another process is training this run; wait for it or use another --out') from None
     if fresh:
         for name in ('metrics.json', 'last.ckpt', 'best.pth', 'history.csv', 'evaluation.npz', 'config.json'): (folder / name).unlink(missing_ok=True)
-    stored = read_json(folder / 'config.json')
-    if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get('config'), dict)):
-        raise ValueError(f'{folder / "config.json"}: damaged (no config in it); use --fresh to start this run over')
-    changed = stored and differences(stored['config'], json.loads(json.dumps(config.to_dict())))
-    if changed: raise ValueError(f'{folder} holds a run with another config ({"; ".join(changed)}); use --fresh to start over or another --out')
-    if stored and (metrics := read_json(folder / 'metrics.json')):
+    if metrics := finished(config, folder):
         (folder / 'last.ckpt').unlink(missing_ok=True)  # left if the process was killed right after the run was done
         return metrics
     write_json(dict(config=config.to_dict()), folder / 'config.json')
 
 # %% ../nbs/05_experiments.ipynb #7668ae04
-def train_and_measure(config: RunConfig, pets: Pets, split: dict, folder: Path, device: torch.device, checkpoint_minutes: float, keep_going: bool, log) -> dict:
+def train_and_measure(
+    config: RunConfig,          # what to run
+    pets: Pets,                 # from `load_data`
+    split: dict,                # from `load_data`
+    folder: Path,               # the run's, made by `prepare`
+    device: torch.device,       # where to compute
+    checkpoint_minutes: float,  # also checkpoint within an epoch this often
+    keep_going: bool,           # go on although every pixel gets one class
+    log,                        # called with a line of text now and then
+) -> dict:  # what metrics.json holds
     "The metrics of a run that is trained, or trained on, now."
     dtype = choose_amp('fp16' if config.protocol == 'published' and device.type == 'cuda' and config.amp == 'auto' else config.amp, device)
     options = dict(pos_weight=POS_WEIGHT) if config.variant.loss == 'bce' else {}
@@ -301,15 +332,16 @@ def train_and_measure(config: RunConfig, pets: Pets, split: dict, folder: Path, 
     best = trainer.fit()
     return on_first(lambda: measure_and_write(config, trainer, best, folder))
 
-# %% ../nbs/05_experiments.ipynb #9463b4e0
-def measure_and_write(config: RunConfig, trainer: Trainer, best: dict, folder: Path) -> dict:
-    "The metrics of a trained network, and the files of its run; metrics.json comes last, so that it means done."
+# %% ../nbs/05_experiments.ipynb #05a0c001
+def evaluate(
+    config: RunConfig,  # what was run
+    trainer: Trainer,   # its network, with the best weights; its images and their split
+    threshold: float,   # the other threshold, chosen on validation
+) -> tuple[dict, dict]:  # figures by part ('val', 'test'); arrays by name
+    "The figures of each part of the split, and the arrays they were computed from."
     model, pets, split, device = trainer.model, trainer.pets, trainer.split, trainer.device
-    model.load_state_dict(best['state'])
-    model.eval()
     pos_weight = getattr(trainer.loss_function, 'pos_weight', 1.0)
-    threshold = best_threshold(model, pets, split['val'], config.border, device)
-    kept, figures = {}, {}
+    figures, kept = {}, {}
     for part in [name for name in ('val', 'test') if name in split]:
         result = measure(model, pets, split[part], config.border, device, pos_weight, threshold)
         figures[part] = summarise(result)
@@ -319,9 +351,24 @@ def measure_and_write(config: RunConfig, trainer: Trainer, best: dict, folder: P
         result = keep_masks(model, pets, index, device)
         figures['test']['shift'] = float(result['shift'].mean())
         kept |= result | dict(masks_index=index.numpy())
+    return figures, kept
+
+# %% ../nbs/05_experiments.ipynb #9463b4e0
+def measure_and_write(
+    config: RunConfig,  # what was run
+    trainer: Trainer,   # done
+    best: dict,         # the best epoch, from `Trainer.fit`
+    folder: Path,       # the run's
+) -> dict:  # what metrics.json holds
+    "The metrics of a trained network, and the files of its run; metrics.json comes last, so that it means done."
+    model, device = trainer.model, trainer.device
+    model.load_state_dict(best['state'])
+    model.eval()
+    threshold = best_threshold(model, trainer.pets, trainer.split['val'], config.border, device)
+    figures, kept = evaluate(config, trainer, threshold)
     row = trainer.history[best['epoch'] - 1]
     figures['val'] |= dict(loss=row['val_loss'], batch_accuracy=row['val_batch_accuracy'])
-    metrics = dict(**figures, best_epoch=best['epoch'], threshold=threshold, train_images=len(split['train']), epochs=len(trainer.history),
+    metrics = dict(**figures, best_epoch=best['epoch'], threshold=threshold, train_images=len(trainer.split['train']), epochs=len(trainer.history),
                    parameters=count_parameters(model), macs=count_macs(model, config.size), seconds=round(sum(r['seconds'] for r in trainer.history), 1),
                    images_per_second=float(np.median([r['images_per_second'] for r in trainer.history])), peak_memory_mb=peak_memory_mb(device), **machine(device, trainer.amp))
     save_weights(folder / 'best.pth', best['state'], config.to_dict() | dict(threshold=threshold, best_epoch=best['epoch']))
@@ -332,21 +379,28 @@ def measure_and_write(config: RunConfig, trainer: Trainer, best: dict, folder: P
     return metrics
 
 # %% ../nbs/05_experiments.ipynb #53ebfb0c
-def compact(values: np.ndarray) -> np.ndarray:
-    "The array as 16-bit integers where they suffice, as fp32 where it holds fractions of single images."
+def compact(
+    values: np.ndarray,  # whole numbers, or fractions
+) -> np.ndarray:  # same shape
+    "The array as 16-bit integers where they suffice, as fp32 if it holds fractions of single images, fp64 if it is a table of sums."
     if values.dtype.kind in 'iu': return values.astype(np.int32 if values.max(initial=0) > 65535 else np.uint16)
     return values.astype(np.float64 if values.ndim == 2 else np.float32)
 
 # %% ../nbs/05_experiments.ipynb #4a284a01
-def machine(device: torch.device, dtype: torch.dtype | None) -> dict:
-    "What a run was computed on."
+def machine(
+    device: torch.device,       # what the run computes on
+    dtype: torch.dtype | None,  # its number format of autocast, from `choose_amp`
+) -> dict[str, str]:  # device, amp, torch, python
+    "What a run was computed on, in words."
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else f'{device.type}, {torch.get_num_threads()} threads' if device.type == 'cpu' else device.type
     return dict(device=name, amp=str(dtype).removeprefix('torch.') if dtype else 'off', torch=torch.__version__, python=platform.python_version())
 
 # %% ../nbs/05_experiments.ipynb #d6323107
 def estimate_minutes(
     configs: list[RunConfig],  # all of one setting
-    pets: Pets, split: dict, device,
+    pets: Pets,    # from `load_data`
+    split: dict,   # from `load_data`
+    device: str | torch.device,  # where they will run
 ) -> float:
     "Expected minutes of the runs, from three timed training steps of each kind of network among them."
     device, kinds = torch.device(device), {}
@@ -370,17 +424,19 @@ def estimate_minutes(
 # %% ../nbs/05_experiments.ipynb #152aa7b3
 def run_all(
     configs: list[RunConfig],   # of one setting, from `make_configs`
-    out: Path = Path('runs'),
+    out: Path = Path('runs'),   # run folders are made below it
     root: Path | None = None,   # the dataset's folder
-    device: str | torch.device = 'cpu',
-    log=print, **options,       # passed on to `run`
+    device: str | torch.device = 'cpu',  # from `choose_device`
+    log=print,                  # called with a line of text now and then
+    **options,                  # of `run`: fresh, checkpoint_minutes, keep_going
 ) -> list[dict]:  # the rows of their table
     "The table rows of the runs, one after the other; what is done is skipped."
     first, device = configs[0], torch.device(device)
+    if device.type == 'cpu': keep_freed_memory()
     if world()[0] > 0: log = lambda line: None
     if world()[1] > 1: on_first(lambda: load_data(first, root) and None)  # decoded by one process, then found by the others
     pets, split = load_data(first, root)
-    todo = [c for c in configs if options.get('fresh') or not (Path(out) / c.folder / 'metrics.json').is_file()]
+    todo = [c for c in configs if options.get('fresh') or not finished(c, Path(out) / c.folder)]  # another config is refused before anything is timed
     dtype = choose_amp(first.amp, device)
     minutes = f'about {max(1, round(estimate_minutes(todo, pets, split, device)))} min' if todo else 'all done before'
     log(f'{len(configs)} runs: {describe(asdict(first) | dict(epochs=first.recipe.epochs))}; {len(split["train"])} training images; '
@@ -389,8 +445,10 @@ def run_all(
     return [row for c in configs for row in read_runs([Path(out) / c.folder])]
 
 # %% ../nbs/05_experiments.ipynb #f989b13e
-def describe(setting: dict) -> str:
-    "A table's setting in words; `setting` has data, protocol, width, size, epochs and border."
+def describe(
+    setting: dict,  # has data, protocol, width, size, epochs and border, as a row of `read_runs` does
+) -> str:
+    "A table's setting in words."
     borders = dict(background='border as background', pet='border as pet', ignore='border ignored')
     names = dict(pets='Oxford-IIIT Pet', synthetic='procedural pets')
     return (f"{names[setting['data']]}, {setting['protocol']} protocol, width {setting['width']}, {setting['size']}x{setting['size']} pixels, "
@@ -412,12 +470,25 @@ def read_runs(
                 keys = ('protocol', 'data', 'width', 'size', 'border')
                 rows[path.parent.resolve()] = dict(
                     variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'],
-                    val_accuracy=val_accuracy, val_loss=val['loss'], val_iou=val['iou'], test_accuracy=test.get('accuracy'), test_iou=test.get('iou'), test_dice=test.get('dice'),
+                    val_accuracy=val_accuracy, val_loss=val['loss'], val_iou=val['iou'], test_accuracy=test.get('accuracy'), test_iou=test.get('iou'), test_dice=test.get('dice'), test_iou_threshold=test.get('iou_threshold'),
                     best_epoch=metrics['best_epoch'], parameters=metrics['parameters'], macs=metrics['macs'], seconds=metrics['seconds'],
                     images_per_second=metrics['images_per_second'], peak_memory_mb=metrics['peak_memory_mb'], device=metrics['device'], amp=metrics['amp'])
             except (TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f'{path.parent}: config.json and metrics.json are not those of a finished run ({type(error).__name__}: {error}); run it again with --fresh') from None
     return sorted(rows.values(), key=lambda r: (*(str(r[k]) for k in ('data', 'protocol', 'border')), r['width'], r['size'], order.get(r['variant'], 99), r['variant'], r['seed']))
+
+# %% ../nbs/05_experiments.ipynb #05d0000f
+def scatter(
+    rows: list[dict],  # from `read_runs`, of one setting
+    key: str = 'test_iou',  # the figure
+) -> tuple[float, int]:  # in the figure's own unit; degrees of freedom
+    "The standard deviation between the seeds of one variant, pooled over the variants; (nan, 0) if none has two seeds."
+    variants = {}
+    for row in rows:
+        if row[key] is not None: variants.setdefault(row['variant'], []).append(row[key])
+    freedom = sum(len(values) - 1 for values in variants.values())
+    squares = sum(np.square(np.subtract(values, np.mean(values))).sum() for values in variants.values())
+    return (math.sqrt(squares / freedom), freedom) if freedom else (math.nan, 0)
 
 # %% ../nbs/05_experiments.ipynb #2eaa8266
 NAMES = dict(mp='Max pooling', str_conv='Strided convolution', str_conv_bn='Strided convolution + BN', tr='Transposed convolution', ups='Upsampling + convolution',
@@ -427,7 +498,7 @@ NAMES = dict(mp='Max pooling', str_conv='Strided convolution', str_conv_bn='Stri
 def results_table(
     rows: list[dict],  # from `read_runs`
 ) -> str:  # Markdown: a heading line and a table for every setting
-    "The table of the original, and test figures: mean and, over several seeds, standard deviation."
+    "The table of the original with test figures, at 0.5 and at each run's own threshold: mean and, over several seeds, standard deviation."
     texts, settings = [], ('data', 'protocol', 'width', 'size', 'border', 'epochs', 'device', 'amp')
     aliases = {v.id: k for k, v in EXPERIMENTS.items()}
     for setting in dict.fromkeys(tuple(r[k] for k in settings) for r in rows):
@@ -439,14 +510,23 @@ def results_table(
             down, up, loss = variant.split('-')
             table.append({'Experiment': f'{aliases[variant]} `{variant}`' if variant in aliases else f'`{variant}`', 'Downsampling': NAMES.get(down, down),
                 'Upsampling': NAMES.get(up, up), 'Loss': NAMES.get(loss, loss), 'Best Val Accuracy': spread(runs, 'val_accuracy', 100, 2, ' %'), 'Best Val Loss': spread(runs, 'val_loss', 1, 4),
-                'Test Accuracy': spread(runs, 'test_accuracy', 100, 2, ' %'), 'Test IoU': spread(runs, 'test_iou', 1, 4), 'Test Dice': spread(runs, 'test_dice', 1, 4)})
+                'Test Accuracy': spread(runs, 'test_accuracy', 100, 2, ' %'), 'Test IoU': spread(runs, 'test_iou', 1, 4),
+                'Test IoU, own threshold': spread(runs, 'test_iou_threshold', 1, 4), 'Test Dice': spread(runs, 'test_dice', 1, 4)})
         noise = f'seeds {", ".join(map(str, seeds))}: mean ± standard deviation' if len(seeds) > 1 else f'seed {seeds[0]} only: no word about noise'
-        setting = dict(zip(settings, setting))
+        if len({sum(r['variant'] == variant for r in here) for variant in {r['variant'] for r in here}}) > 1: noise += ' (not every variant has them all)'
+        setting, (deviation, freedom) = dict(zip(settings, setting)), scatter(here)
         texts.append(f'{describe(setting)}; {setting["device"]}, AMP {setting["amp"]}; {noise}.\n\n{markdown_table(table)}')
+        if freedom: texts.append(f'Between seeds of one variant, test IoU has a standard deviation of {deviation:.4f}, pooled over the variants ({freedom} degrees of freedom).')
     return '\n\n'.join(texts) + '\n'
 
 # %% ../nbs/05_experiments.ipynb #36d9d54c
-def spread(runs: list[dict], key: str, scale: float, digits: int, unit: str = '') -> str:
+def spread(
+    runs: list[dict],  # rows of `read_runs`
+    key: str,          # the figure's name in them
+    scale: float,      # it is multiplied by this
+    digits: int,       # behind the point
+    unit: str = '',    # put behind it
+) -> str:
     "The mean of a figure over runs, with its standard deviation if there are several; a dash if they do not have it."
     values = [scale * r[key] for r in runs if r[key] is not None]
     if not values: return '–'
@@ -471,8 +551,10 @@ def format_rows(
 # %% ../nbs/05_experiments.ipynb #58072560
 def upsample_rows(
     logits: torch.Tensor,   # float [h, w]
-    height: int, width: int,  # of the whole result
-    start: int, stop: int,  # the rows asked for
+    height: int,  # of the whole result, in pixels
+    width: int,   # of the whole result, in pixels
+    start: int,   # the first row asked for
+    stop: int,    # the row behind the last
 ) -> torch.Tensor:  # float [stop - start, width]
     "Rows of the bilinear enlargement of `logits` (corners not aligned, as `F.interpolate` does it)."
     wide = F.interpolate(logits[None, None], (logits.shape[0], width), mode='bilinear')[0, 0]
@@ -508,12 +590,13 @@ def predict(
 
 # %% ../nbs/05_experiments.ipynb #f16ec97e
 def predict_mask(
-    model, image,            # as for `predict`
-    threshold: float = 0.5,  # above it a pixel is pet
-    size: int | None = None,
+    model,                   # a UNet in evaluation mode
+    image,                   # PIL image of any size
+    threshold: float = 0.5,  # in (0, 1); a pixel whose probability is above it is pet
+    size: int | None = None, # the side of the square to squash it to; None: the one the network was trained on
     rows: int = 256,         # of the result at a time: bounds the memory
-):
-    "An 8-bit PIL mask of the picture's size: 255 is pet, 0 is not."
+):  # PIL image, mode L
+    "An 8-bit mask of the picture's size: 255 is pet, 0 is not."
     from PIL import Image
     if not 0 < threshold < 1: raise ValueError(f'threshold={threshold}: must be between 0 and 1')
     logits, cut = predict_logits(model, image, size), math.log(threshold / (1 - threshold))
@@ -556,9 +639,11 @@ def package_folder() -> Path:
 
 # %% ../nbs/05_experiments.ipynb #083d6d67
 def load_pretrained(
-    down: str, up: str, loss: str,  # the variant's modes and loss
+    down: str,  # the variant's downsample mode
+    up: str,    # its upsample mode
+    loss: str,  # its loss
 ):  # a UNet in evaluation mode, on the CPU
-    "The network of that variant whose weights the package carries; `FileNotFoundError` if it carries none."
+    "The network of that variant whose weights the package carries, with the `threshold` chosen for it on validation; `FileNotFoundError` if there is none."
     variant = parse_variants(f'{down}-{up}-{loss}')[0]
     path = package_folder() / 'weights' / f'{variant.id}.pth'
     if not path.is_file(): raise FileNotFoundError(f'the package carries no trained weights of {variant.id}; train them with unet-course run and give the best.pth of the run')
@@ -567,15 +652,12 @@ def load_pretrained(
 # %% ../nbs/05_experiments.ipynb #a30ffc49
 PICTURES = ('.jpg', '.jpeg', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff')
 
-# %% ../nbs/05_experiments.ipynb #1f3831b8
-def predict_files(
-    paths: list[Path],       # pictures, and folders of pictures
-    model,                   # from `load_weights`
-    out: Path,               # the mask's file for one picture; else a folder, where each mask is <name>.png
-    threshold: float = 0.5,  # above it a pixel is pet
-    log=print,
-) -> list[str]:  # what went wrong, a line a file
-    "The failures; every other picture's mask is written, whole or not at all."
+# %% ../nbs/05_experiments.ipynb #05a0c002
+def mask_paths(
+    paths: list[Path],  # pictures, and folders of pictures
+    out: Path,          # a file for one picture; else a folder
+) -> list[tuple[Path, Path]]:  # (picture, its mask)
+    "Every picture with the file that its mask goes to; `ValueError` if two masks, or a mask and a picture, would be one file."
     photos = []
     for path in map(Path, paths): photos += sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != '.') if path.is_dir() else [path]
     if not photos: raise ValueError(f'no pictures in {", ".join(map(str, paths))} (looked for {", ".join(PICTURES)})')
@@ -587,13 +669,25 @@ def predict_files(
     if len(set(targets)) < len(set(photos)): raise ValueError('several pictures have the same name; give each folder an --out of its own')
     if overwritten := {p.resolve() for p in photos} & {t.resolve() for t in targets}:
         raise ValueError(f'{sorted(overwritten)[0]}: the mask would replace the picture; give another --out')
+    return list(zip(photos, targets))
+
+# %% ../nbs/05_experiments.ipynb #1f3831b8
+def predict_files(
+    paths: list[Path],       # pictures, and folders of pictures
+    model,                   # from `load_weights`
+    out: Path,               # the mask's file for one picture; else a folder, where each mask is <name>.png
+    threshold: float | None = None,  # in (0, 1); a pixel whose probability is above it is pet; None: the network's own, else 0.5
+    log=print,               # called with a line for each mask
+) -> list[str]:  # what went wrong, a line a file
+    "The failures; every other picture's mask is written, whole or not at all."
     failures = []
-    for photo, target in zip(photos, targets):
+    if threshold is None: threshold = getattr(model, 'threshold', 0.5)
+    for photo, target in mask_paths(paths, out):
         try:
             mask = predict_mask(model, open_photo(photo), threshold)
             target.parent.mkdir(parents=True, exist_ok=True)
             save_atomic(lambda file: mask.save(file, format='PNG'), target)
-            log(f'{photo} -> {target}')
+            log(f'{photo} -> {target}, pet above a probability of {threshold:g}')
         except (ValueError, OSError) as error: failures.append(str(error))
     return failures
 
@@ -605,38 +699,3 @@ def course_folder(
     package = package_folder()
     checkout = package.parent
     return checkout / name if (checkout / 'settings.ini').is_file() and (checkout / name).is_dir() else package / name
-
-# %% ../nbs/05_experiments.ipynb #e573812f
-def cost_table(
-    rows: list[dict],  # from `read_runs`
-) -> str:
-    "A Markdown table of the cost of each setting and variant: median over its seeds."
-    table = []
-    for key in dict.fromkeys((describe(r), r['variant'], r['device'], r['amp']) for r in rows):
-        runs = [r for r in rows if (describe(r), r['variant'], r['device'], r['amp']) == key]
-        median = {k: np.median([r[k] for r in runs]) for k in ('seconds', 'images_per_second', 'peak_memory_mb')}
-        table.append(dict(Setting=key[0], Variant=f'`{key[1]}`', Runs=len(runs), Parameters=runs[0]['parameters'], MACs=runs[0]['macs'], Minutes=f"{median['seconds'] / 60:.1f}",
-                          **{'Images/s': f"{median['images_per_second']:.0f}", 'Peak MiB': f"{median['peak_memory_mb']:.0f}", 'Device': f'{key[2]}, AMP {key[3]}'}))
-    return markdown_table(table)
-
-# %% ../nbs/05_experiments.ipynb #5a779d17
-def plot_curves(
-    folder: Path,  # run folders lie somewhere below it
-    columns=('train_loss', 'val_loss', 'val_iou'),  # of history.csv, one panel each
-):
-    "A figure with a row a setting, a panel a column, and a line a run: colour by loss, solid for transposed convolution and dashed for upsampling."
-    import matplotlib.pyplot as plt
-    paths = sorted(Path(folder).rglob('history.csv'))
-    settings = list(dict.fromkeys(path.parents[2].name for path in paths))
-    fig, axes = plt.subplots(len(settings), len(columns), figsize=(3.2 * len(columns), 2.5 * len(settings)), dpi=80, squeeze=False, facecolor='white', layout='constrained')
-    for path in paths:
-        history, (down, up, loss) = list(csv.DictReader(path.read_text().splitlines())), path.parents[1].name.split('-')
-        for ax, column in zip(axes[settings.index(path.parents[2].name)], columns):
-            ax.plot([int(r['epoch']) for r in history], [float(r[column]) for r in history], color='#c2410c' if loss == 'dice' else '#1b6ca8',
-                    linestyle='-' if up == 'tr' else '--', marker='o' if down == 'mp' else 's', markersize=3, linewidth=0.8, label=path.parents[1].name if path.parent.name == 'seed0' else None)
-            ax.set_title(column.replace('_', ' '), fontsize=9)
-            ax.set_xlabel('epoch', fontsize=8)
-    for row, setting in zip(axes, settings): row[0].set_ylabel(setting, fontsize=7)
-    if settings: axes[0][-1].legend(fontsize=5)
-    plt.close(fig)
-    return fig

@@ -43,6 +43,26 @@ def pad_to_multiple(
     bottom, right = (-n % multiple for n in images.shape[-2:])
     return F.pad(images, (0, right, 0, bottom), mode='replicate') if bottom or right else images
 
+# %% ../nbs/02_factory.ipynb #02b0c001
+def check_sizes(
+    config: dict,  # of a `UNet`
+):
+    "Returns nothing; raises ValueError naming the first number that is out of range."
+    for name in ('in_channels', 'out_channels', 'base_width', 'depth'):
+        value, most = config[name], 10 if name == 'depth' else 4096
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            raise ValueError(f'{name}: {value!r:.50} given; give a whole number of at least 1 and at most {most}')
+
+# %% ../nbs/02_factory.ipynb #02b0c002
+def check_images(
+    images,  # what somebody calls a `UNet` with
+    channels: int,  # that it takes
+):
+    "Returns nothing; raises ValueError that says what is wrong with the images, before a convolution does so in its own words."
+    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape or not images.is_floating_point():
+        raise ValueError(f'images: shape {tuple(images.shape)} of {images.dtype} given, wanted [batch, {channels}, height, width] '
+                         'of floating point and not empty; a single image needs images[None], uint8 needs normalize(images)')
+
 # %% ../nbs/02_factory.ipynb #f92f0f9a
 class UNet(nn.Module):
     """Returns logits [B, out_channels, H, W] for images [B, in_channels, H, W] of any size of at least 1 x 1.
@@ -61,24 +81,20 @@ class UNet(nn.Module):
         super().__init__()
         self.config = dict(in_channels=in_channels, out_channels=out_channels, base_width=base_width, depth=depth,
                            downsample_mode=downsample_mode, upsample_mode=upsample_mode)
-        for name in ('in_channels', 'out_channels', 'base_width', 'depth'):
-            value = self.config[name]
-            most = 10 if name == 'depth' else 4096
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-                raise ValueError(f'{name}: {value!r:.50} given; give a whole number of at least 1 and at most {most}')
-        widths = [base_width * 2**level for level in range(depth + 1)]
-        self.encoder = nn.ModuleList(DoubleConv(i, o) for i, o in zip([in_channels, *widths], widths[:-1]))
+        check_sizes(self.config)
+        widths = [base_width * 2**level for level in range(depth + 1)]  # the defaults give 64, 128, 256, 512, 1024
+        self.encoder = nn.ModuleList(DoubleConv(i, o) for i, o in zip([in_channels, *widths], widths[:-1]))  # 3 to 64, 64 to 128, 128 to 256, 256 to 512
         self.down = nn.ModuleList(down_block(downsample_mode, w) for w in widths[:-1])
         self.bottleneck = DoubleConv(widths[-2], widths[-1])
-        self.up = nn.ModuleList(up_block(upsample_mode, w) for w in widths[:0:-1])
-        self.decoder = nn.ModuleList(DoubleConv(2 * w, w) for w in widths[-2::-1])
+        self.up = nn.ModuleList(up_block(upsample_mode, w) for w in widths[:0:-1])  # 1024, 512, 256, 128: from the lowest
+        self.decoder = nn.ModuleList(DoubleConv(2 * w, w) for w in widths[-2::-1])  # 1024 to 512, 512 to 256, 256 to 128, 128 to 64
         self.head = nn.Conv2d(base_width, out_channels, kernel_size=1)
 
-    def forward(self, images):
-        channels = self.config['in_channels']
-        if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape or not images.is_floating_point():
-            raise ValueError(f'images: shape {tuple(images.shape)} of {images.dtype} given, wanted [batch, {channels}, height, width] '
-                             'of floating point and not empty; a single image needs images[None], uint8 needs normalize(images)')
+    def forward(self,
+        images: torch.Tensor,  # [B, in_channels, H, W], floating point
+    ) -> torch.Tensor:  # [B, out_channels, H, W]
+        "Returns the logits, one for each pixel."
+        check_images(images, self.config['in_channels'])
         height, width = images.shape[-2:]
         x, skips = pad_to_multiple(images, 2**len(self.down)), []
         for encode, down in zip(self.encoder, self.down):
@@ -178,6 +194,8 @@ def short_number(
     return str(number)
 
 # %% ../nbs/02_factory.ipynb #df2be0ca
+#| code-fold: true
+#| code-summary: "The drawing code"
 def draw_unet(
     config: Mapping,  # `UNet`'s arguments by name
     size: int = 128,  # pixels a side
@@ -230,6 +248,8 @@ def architecture_report(
     return draw_unet(config, size), markdown_table(stage_table(model, size), headings)
 
 # %% ../nbs/02_factory.ipynb #648b265a
+#| code-fold: true
+#| code-summary: "The drawing code"
 def architecture_explorer(
     size: int = 128,  # pixels a side
 ):  # an ipywidgets box; needs a running kernel
@@ -246,6 +266,8 @@ def architecture_explorer(
     return widgets.VBox([down, up, width, out])
 
 # %% ../nbs/02_factory.ipynb #7d47fa2a
+#| code-fold: true
+#| code-summary: "The drawing code"
 def architecture_twin(
     base_width: int = 64,  # channels of the first level
     size: int = 128,  # pixels a side

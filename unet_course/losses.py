@@ -50,12 +50,22 @@ def _counted(
 class SumOverProcesses(torch.autograd.Function):
     "Returns the sum of a tensor over all processes of torch.distributed, with its gradient."
     @staticmethod
-    def forward(ctx, mine):
+    def forward(
+        ctx,  # torch's, not needed
+        mine: torch.Tensor,  # this process's sums
+    ) -> torch.Tensor:  # same shape
+        "Returns the sums of all processes."
         total = mine.clone()
         dist.all_reduce(total)
         return total
 
-    backward = staticmethod(lambda ctx, gradient: SumOverProcesses.forward(ctx, gradient))
+    @staticmethod
+    def backward(
+        ctx,  # torch's, not needed
+        gradient: torch.Tensor,  # of this process's loss, by the total
+    ) -> torch.Tensor:  # same shape
+        "Returns the gradient of all processes' losses: every one of them depends on this process's sums."
+        return SumOverProcesses.forward(ctx, gradient)
 
 # %% ../nbs/03_losses.ipynb #b26f4599
 def sum_over_processes(
@@ -174,12 +184,17 @@ def pixel_counts(
     return scores.reshape(-1, 5)[:, [0, 1, 3, 2]]
 
 # %% ../nbs/03_losses.ipynb #d7f8931c
-def _double(x: torch.Tensor) -> torch.Tensor:
+def _double(
+    x: torch.Tensor,  # any type
+) -> torch.Tensor:  # same shape
     "Returns `x` in float64; on the CPU if its device has none (Apple's MPS)."
     return (x.cpu() if x.device.type == 'mps' else x).double()
 
 # %% ../nbs/03_losses.ipynb #882fa51f
-def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+def _ratio(
+    part: torch.Tensor,   # at most `whole`
+    whole: torch.Tensor,  # same shape
+) -> torch.Tensor:  # same shape, 0..1
     "Returns part / whole, and 1 where both are empty."
     return torch.where(whole > 0, part / whole, torch.ones_like(whole))
 
@@ -232,7 +247,10 @@ def boundary_iou(
     return value.masked_fill((target == IGNORE).flatten(1).any(1).to(value.device), math.nan)
 
 # %% ../nbs/03_losses.ipynb #2b9bacb2
-def _counted_probs(probs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _counted_probs(
+    probs: torch.Tensor,  # probabilities, any floating type
+    targets: torch.Tensor,  # 0, 1 or IGNORE, same shape
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # probabilities, targets, mask
     "Returns what `_counted` does; raises ValueError for logits."
     p, y, counted = _counted(probs, targets)
     if ((p < 0) | (p > 1)).any(): raise ValueError(f'probs must lie in 0..1, not {p.min():.3g} to {p.max():.3g}; take torch.sigmoid of logits first')
@@ -264,7 +282,7 @@ def grid_frequency(
     logits: torch.Tensor,  # [B, 1, H, W]
     periods: tuple = (2, 4, 8, 16),  # pixels; those with a whole number of at least 2 repeats along an axis are used
 ) -> torch.Tensor:  # float64 [B]
-    "Returns the power at the grid's frequencies over that of the neighbouring bins (geometric mean): about 1 without a grid, above for checkerboards, below for boxes; nan if no period fits."
+    "Returns the power at the grid's frequencies over that of the neighbouring bins (geometric mean): about 1 without a grid, above for checkerboards, below for boxes (both at once cancel); nan if no period fits."
     if logits.ndim != 4: raise ValueError(f'logits must be [B, 1, H, W], not {tuple(logits.shape)}; one image needs [None]')
     x = _double(logits)
     x = x - x.mean((1, 2, 3), keepdim=True)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['choose_device', 'choose_amp', 'Recipe', 'make_optimizer', 'TrainingError', 'train_step', 'world', 'join_world',
-           'on_first', 'in_order', 'validate', 'save_atomic', 'save_weights', 'check_state', 'load_weights', 'Trainer',
+           'on_first', 'in_order', 'share_of_loss', 'batch_sums', 'validate', 'save_atomic', 'save_weights',
+           'check_state', 'load_weights', 'keep_freed_memory', 'TrainingState', 'warn_of_one_class', 'Trainer',
            'peak_memory_mb', 'write_history', 'write_json', 'plot_history']
 
 # %% ../nbs/04_training.ipynb #3768818c
-import csv, io, json, math, os, sys, time, warnings, zipfile
+import csv, ctypes, io, json, math, os, sys, time, warnings, zipfile
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -81,10 +82,11 @@ def make_optimizer(
     steps: int,        # optimizer steps in the whole run
 ) -> tuple:  # (optimizer, scheduler or None)
     "The optimizer of `recipe` and its learning-rate schedule over `steps` steps."
-    fused = next(model.parameters()).device.type == 'cuda'
+    fused = next(model.parameters()).device.type in ('cpu', 'cuda')  # one kernel for all of an update
     if recipe.optimizer == 'adam': optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=fused)
     else:
-        decayed, plain = [[p for p in model.parameters() if (p.ndim > 1) == wide] for wide in (True, False)]
+        decayed = [p for p in model.parameters() if p.ndim > 1]  # convolution weights
+        plain = [p for p in model.parameters() if p.ndim <= 1]   # biases, and batch norm's scales and shifts
         groups = [dict(params=decayed, weight_decay=recipe.weight_decay), dict(params=plain, weight_decay=0.0)]
         optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
     if recipe.schedule == 'none': return optimizer, None
@@ -166,6 +168,32 @@ def in_order(
     dist.all_gather_object(parts, mine)
     return [parts[k % processes][k // processes] for k in range(sum(map(len, parts)))]
 
+# %% ../nbs/04_training.ipynb #04c0a001
+def share_of_loss(
+    loss_function,   # (logits, targets) -> scalar
+    images: int,     # in the whole batch
+    rank: int,       # this process's number
+    processes: int,  # how many there are
+):  # (logits, targets) -> scalar
+    "The loss function, scaled so that its mean over the processes is the mean over the batch."
+    if processes == 1 or getattr(loss_function, 'adds_over_processes', False): return loss_function  # has seen the whole batch
+    share = len(range(rank, images, processes)) * processes / images
+    return lambda logits, targets: share * loss_function(logits, targets)
+
+# %% ../nbs/04_training.ipynb #04c0a003
+def batch_sums(
+    loss: torch.Tensor,     # scalar: this process's, or the whole batch's
+    logits: torch.Tensor,   # float [B, 1, H, W]
+    targets: torch.Tensor,  # uint8 [B, 1, H, W]: 0, 1 or 255 (ignored)
+    processes: int = 1,     # how many share the batch
+) -> torch.Tensor:  # fp32 [3]: loss, accuracy (0..1), 1 for the batch itself
+    "What a batch adds to the epoch's sums, the same in all processes."
+    counted = targets != IGNORE
+    correct = ((logits > 0) == targets.bool()) & counted
+    batch = torch.stack([loss.float() / processes, correct.sum().float(), counted.sum().float()])
+    if processes > 1: dist.all_reduce(batch)  # now it is of the whole batch
+    return torch.stack([batch[0], batch[1] / batch[2].clamp(min=1), torch.ones_like(batch[0])])
+
 # %% ../nbs/04_training.ipynb #d7c894bf
 @torch.inference_mode()
 def validate(
@@ -240,36 +268,51 @@ def check_state(
     for name, v in state.items():
         if v.is_complex() or not torch.isfinite(v).all(): raise ValueError(f'{name!r} holds numbers that are not finite')
 
+# %% ../nbs/04_training.ipynb #04c0a004
+def read_weights(
+    path: Path,  # a file from anybody
+) -> dict:  # config: dict, state: what it says are its weights
+    "What the file holds, read without running anything in it; `ValueError` naming it if that cannot be done."
+    try:
+        with zipfile.ZipFile(path) as file:
+            if sum(part.file_size for part in file.infolist()) > path.stat().st_size: raise ValueError('larger inside than outside')
+        with warnings.catch_warnings(action='ignore'): return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error: raise ValueError(f'{path}: not a weights file of this course, or damaged ({type(error).__name__}); train or copy it again') from None
+
 # %% ../nbs/04_training.ipynb #cf9af337
 def load_weights(
     path: Path,  # written by `save_weights`
 ) -> tuple:  # (UNet in evaluation mode on the CPU, config)
-    "The network stored at `path` and its config; `ValueError` naming the file if it is not such a file."
+    "The network stored at `path` and its config; `FileNotFoundError` if there is none, `ValueError` naming the file if it is not such a file."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path}: no such weights file; a finished run leaves best.pth in its folder')
-    largest = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as file:
-            if sum(part.file_size for part in file.infolist()) > largest: raise ValueError('larger inside than outside')
-        with warnings.catch_warnings(action='ignore'): stored = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error: raise ValueError(f'{path}: not a weights file of this course, or damaged ({type(error).__name__}); train or copy it again') from None
+    stored = read_weights(path)
     try:
         if not isinstance(stored, dict) or not isinstance(stored.get('config'), dict): raise ValueError('no config in it')
         config, state = stored['config'], stored['state']
         with torch.device('meta'): model = create_model(config['model'])
         size = config.get('size', 128)
         if type(size) is not int or not 32 <= size <= 1024: raise ValueError(f'size={size!r}: must be 32 to 1024 pixels')
-        check_state(model, state, largest)
+        threshold = config.get('threshold', 0.5)
+        if not isinstance(threshold, float) or not 0 < threshold < 1: raise ValueError(f'threshold={threshold!r}: must be a fraction between 0 and 1')
+        check_state(model, state, largest=path.stat().st_size)
         model.to_empty(device='cpu').load_state_dict(state)
     except Exception as error:  # whatever a stranger's values lead to
         reason = ' '.join(f'{type(error).__name__}: {error}'.removeprefix('ValueError: ').split())[:300]
         raise ValueError(f'{path}: its config and weights do not fit together ({reason}); train or copy it again') from None
-    model.trained_size = size
+    model.trained_size, model.threshold = size, threshold  # what `predict` uses
     return model.eval(), config
 
-# %% ../nbs/04_training.ipynb #6afb4849
-class Trainer:
-    "One training run: the network, what trains it, and all it takes to stop and go on."
+# %% ../nbs/04_training.ipynb #409ac2fe
+def keep_freed_memory() -> bool:  # False where the C library has no such switch: Windows, macOS, musl
+    "True if from now on this process keeps the memory that it frees for its next step, instead of giving it back to the system."
+    libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
+    trim_threshold, mmap_max = -1, -4  # their numbers in glibc's malloc.h
+    return hasattr(libc, 'mallopt') and bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))
+
+# %% ../nbs/04_training.ipynb #04c0a008
+class TrainingState:
+    "A network, what trains it, and where in its run it is: all that a checkpoint must hold."
 
     def __init__(self,
         model: nn.Module,       # a UNet, trained in place
@@ -278,13 +321,13 @@ class Trainer:
         split: dict,            # 'train' and 'val': indices into `pets`
         recipe: Recipe,         # how to train
         seed: int = 0,          # of the order of the images and of their augmentation
-        border: str = 'background',  # how the trimap's border is counted
-        device: str | torch.device = 'cpu',
+        border: str = 'background',  # how the trimap's border is counted: 'background', 'pet' or 'ignore'
+        device: str | torch.device = 'cpu',  # from `choose_device`
         amp: torch.dtype | None = None,  # from `choose_amp`
         checkpoint: Path | None = None,  # file to continue from and to write after every epoch
         checkpoint_minutes: float = 5,   # also this often within an epoch
         keep_going: bool = False,        # go on although every pixel gets one class
-        log=print,              # called with one line an epoch
+        log=print,              # called with one line of text an epoch, in the first process
     ):
         self.device, (self.rank, self.processes) = torch.device(device), world()
         if self.processes > 1 and self.device.type == 'cuda': model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -303,31 +346,29 @@ class Trainer:
         self.seconds, self.skipped = 0.0, 0
         self.history, self.best = [], None
 
-    def batches(self, part: str, **options):
-        "Batches of one part of the split, on the device."
-        return batches(self.pets, self.split[part], self.recipe.batch_size, border=self.border, device=self.device, **options)
-
     def state(self) -> dict:
-        "All that a checkpoint must hold to go on from this very step."
+        "A dict of all that a checkpoint must hold to go on from this very step."
         return dict(model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), scaler=self.scaler.state_dict(),
                     schedule=self.schedule and self.schedule.state_dict(), average=self.average and self.average.state_dict(),
                     epoch=self.epoch, step=self.step, sums=self.sums, seconds=self.seconds, skipped=self.skipped,
                     history=self.history, best=self.best, recipe=asdict(self.recipe), seed=self.seed)
 
-    def load_state(self, state: dict):
-        "Go on from a checkpoint's state."
+    def load_state(self,
+        state: dict,  # from `state`
+    ):
+        "None; goes on from a checkpoint's state."
         for name in ('model', 'optimizer', 'scaler', 'schedule', 'average'):
             if state[name]: getattr(self, name).load_state_dict(state[name])
         self.sums.copy_(state['sums'])
         for name in ('epoch', 'step', 'seconds', 'skipped', 'history', 'best'): setattr(self, name, state[name])
 
     def save(self):
-        "Write the checkpoint, whole or not at all."
+        "None; writes the checkpoint, whole or not at all."
         if self.checkpoint and self.rank == 0: save_atomic(lambda file: torch.save(self.state(), file), self.checkpoint)
         self.saved_at = time.monotonic()
 
     def resume(self) -> bool:
-        "True if there was a checkpoint and the run goes on from it."
+        "True if there was a checkpoint and the run goes on from it; `TrainingError` if it is damaged or of another run."
         if not (self.checkpoint and on_first(Path(self.checkpoint).is_file)): return False
         try:
             state, here = torch.load(self.checkpoint, map_location='cpu', weights_only=True), dict(asdict(self.recipe), seed=self.seed)
@@ -340,35 +381,50 @@ class Trainer:
         if changed: raise TrainingError(f'{self.checkpoint} is of another run ({"; ".join(changed)}); use --fresh to start over or another --out')
         return True
 
-    def loss_of_share(self):
-        "The loss function, scaled so that the mean over the processes is the mean over the batch."
-        if self.processes == 1 or getattr(self.loss_function, 'adds_over_processes', False): return self.loss_function  # has seen the whole batch
-        count = min(self.recipe.batch_size, len(self.split['train']) - self.step * self.recipe.batch_size)
-        share = len(range(self.rank, count, self.processes)) * self.processes / count
-        return lambda logits, targets: share * self.loss_function(logits, targets)
+# %% ../nbs/04_training.ipynb #04c0a00b
+def warn_of_one_class(
+    history: list[dict],  # rows of a `Trainer`, one an epoch
+    log,                  # called with the warning
+    keep_going: bool,     # no more than a warning
+):
+    "None; says so if the last epoch called every validation pixel the same; `TrainingError` at the third such epoch in a row."
+    if not history[-1]['one_class']: return
+    which = 'pet' if history[-1]['val_predicted'] else 'background'
+    log(f'warning: the network calls every validation pixel {which}')
+    if len(history) >= 3 and all(row['one_class'] for row in history[-3:]) and not keep_going:
+        raise TrainingError(f'three epochs in a row with every pixel called {which}; lower the learning rate, look at the data, or go on with --keep-going')
+
+# %% ../nbs/04_training.ipynb #6afb4849
+class Trainer(TrainingState):
+    "One training run that can be stopped at any step; made like its `TrainingState`."
+
+    def batches(self,
+        part: str,  # 'train' or 'val'
+        **options,  # of `data.batches`
+    ):
+        "An iterator over the batches of one part of the split, on the device."
+        return batches(self.pets, self.split[part], self.recipe.batch_size, border=self.border, device=self.device, **options)
 
     def train_epoch(self):
-        "One pass over the training images, or what is left of it."
+        "None; one pass over the training images, or what is left of it."
         from tqdm import tqdm
         self.model.train()
         started = time.perf_counter() - self.seconds
         data = self.batches('train', seed=self.seed, epoch=self.epoch, augmented=self.recipe.augmented, start=self.step, shard=(self.rank, self.processes))
         for images, targets in tqdm(data, initial=self.step, total=self.steps, desc=f'epoch {self.epoch + 1}', leave=False, disable=None if self.rank == 0 else True):
-            loss, logits, stepped = train_step(self.parallel, self.loss_of_share(), images, targets, self.optimizer, self.scaler, self.amp, self.recipe.clip)
+            together = min(self.recipe.batch_size, len(self.split['train']) - self.step * self.recipe.batch_size)  # images of all processes
+            loss_function = share_of_loss(self.loss_function, together, self.rank, self.processes)
+            loss, logits, stepped = train_step(self.parallel, loss_function, images, targets, self.optimizer, self.scaler, self.amp, self.recipe.clip)
             if self.schedule and stepped: self.schedule.step()
             if self.average and stepped: self.average.update_parameters(self.model)
-            counted = targets != IGNORE
-            correct = ((logits > 0) == targets.bool()) & counted
-            batch = torch.stack([loss.float() / self.processes, correct.sum().float(), counted.sum().float()])
-            if self.processes > 1: dist.all_reduce(batch)  # now it is of the whole batch, and the same in all processes
-            self.sums += torch.stack([batch[0], batch[1] / batch[2].clamp(min=1), torch.ones_like(batch[0])])
+            self.sums += batch_sums(loss, logits, targets, self.processes)
             self.step += 1
             self.skipped += not stepped
             self.seconds = time.perf_counter() - started
             if time.monotonic() - self.saved_at > self.checkpoint_minutes * 60: self.save()
 
     def finish_epoch(self):
-        "Validate, record, keep the best weights, and move on to the next epoch."
+        "None; validates, records, keeps the best weights, and moves on to the next epoch."
         model = self.average.module if self.average else self.model
         if self.processes > 1:
             for buffer in model.buffers(): dist.broadcast(buffer, 0)
@@ -386,14 +442,7 @@ class Trainer:
         self.sums.zero_()
         self.log(f"epoch {row['epoch']}/{self.recipe.epochs}  train loss {loss:.4f}  val loss {result['loss']:.4f}  accuracy {100 * result['accuracy']:.2f} %  "
                  f"IoU {result['iou']:.4f}  {row['seconds']:.0f} s" + ('  *' if self.best['epoch'] == row['epoch'] else ''))
-        if row['one_class']: self.one_class_trouble()
-
-    def one_class_trouble(self):
-        "Say that every pixel got one class; `TrainingError` at the third epoch in a row."
-        which = 'pet' if self.history[-1]['val_predicted'] else 'background'
-        self.log(f'warning: the network calls every validation pixel {which}')
-        if len(self.history) >= 3 and all(row['one_class'] for row in self.history[-3:]) and not self.keep_going:
-            raise TrainingError(f'three epochs in a row with every pixel called {which}; lower the learning rate, look at the data, or go on with --keep-going')
+        warn_of_one_class(self.history, self.log, self.keep_going)
 
     def fit(self) -> dict:
         "The best epoch: its score, its number and its weights."
@@ -447,6 +496,7 @@ def plot_history(
         for (name, history), style in zip(histories.items(), ['-', '--', '-.', ':'] * len(histories)):
             ax.plot([int(row['epoch']) for row in history], [float(row[column]) for row in history], style, label=name)
         ax.set(title=column.replace('_', ' '), xlabel='epoch')
+        ax.xaxis.get_major_locator().set_params(integer=True)
     axes[0][-1].legend(fontsize=7)
     fig.tight_layout()
     return fig

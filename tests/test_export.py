@@ -1,0 +1,226 @@
+"""The export: ONNX files that compute what PyTorch computes, and the static folder of the playground."""
+import ast
+import importlib.util
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import ROOT
+from unet_course import export
+from unet_course.cli import main
+from unet_course.data import PET, draw_pet
+from unet_course.experiments import FACTORIAL, NAMES, load_pretrained, package_folder
+from unet_course.factory import count_macs, count_parameters, create_model
+from unet_course.training import save_weights
+
+MISSING = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
+needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f'{", ".join(MISSING)} missing (pip install ".[export]")')
+SETTING = dict(variant='str_conv-ups-dice', data='synthetic', protocol='course', width=4, size=48, border='background', seed=3, recipe=dict(epochs=2), threshold=0.3)
+
+
+def small_network():
+    "A network whose weights need their 32 bits, with batch norm that does something."
+    model = create_model(dict(base_width=4, depth=3, downsample_mode='str_conv', upsample_mode='ups'), seed=1)
+    draws = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for _ in range(3): model(torch.rand(4, 3, 32, 32, generator=draws))
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    path, model = tmp_path_factory.mktemp('run') / 'best.pth', small_network()
+    save_weights(path, model.state_dict(), SETTING | dict(model=model.config))
+    (path.parent / 'metrics.json').write_text(json.dumps(dict(test=dict(images=7, iou=.5, dice=.6, accuracy=.7))))
+    return path
+
+
+@pytest.fixture(scope='module')
+def exported(weights, tmp_path_factory):
+    return export.export_onnx(weights, tmp_path_factory.mktemp('models'), log=lambda line: None)
+
+
+def call(capsys, *words):
+    with pytest.raises(SystemExit) as stop: main([str(w) for w in words])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+@needs_onnx
+def test_the_file_computes_what_torch_computes_at_any_batch_and_size(exported):
+    import onnxruntime
+    model, session = export.round_weights(small_network()), onnxruntime.InferenceSession(exported)
+    for shape in ((1, 3, 48, 48), (5, 3, 48, 48), (2, 3, 8, 72), (1, 3, 128, 16)):
+        images = torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape)))
+        with torch.inference_mode(): wanted = model(images).numpy()
+        assert np.abs(session.run(None, {'images': images.numpy()})[0] - wanted).max() < export.TOLERANCE
+
+
+@needs_onnx
+def test_the_file_is_short_and_says_what_it_is(exported):
+    import onnx
+    graph = onnx.load(exported)
+    onnx.checker.check_model(graph, full_check=True)
+    kinds = {t.data_type for t in graph.graph.initializer if len(t.dims) == 4}
+    assert kinds == {onnx.TensorProto.FLOAT16} and exported.stat().st_size < 2.4 * count_parameters(small_network()) + 40_000
+    said = {entry.key: entry.value for entry in graph.metadata_props}
+    assert said['variant'] == exported.stem == 'str_conv-ups-dice' and said['protocol'] == 'course' and said['size'] == '48' and said['precision'] == 'fp16' and said['licence'] == 'Apache-2.0'
+    assert '48x48' in said['normalisation'] and '255' in said['normalisation'] and 'multiples of 8' in said['input'] and json.loads(said['test'])['images'] == 7
+    assert int(said['parameters']) == count_parameters(small_network()) and int(said['macs']) == count_macs(small_network(), 48)
+    assert not re.search(rb'/home/|/root/|/work|/tmp/|site-packages|\.py\b', exported.read_bytes()), 'no file names of the machine it was made on'
+
+
+@needs_onnx
+def test_full_precision_keeps_every_number(weights, tmp_path):
+    import onnxruntime
+    said = []
+    path = export.export_onnx(weights, tmp_path, 'fp32', log=said.append)
+    images = torch.rand(1, 3, 48, 48)
+    with torch.inference_mode(): wanted = small_network()(images).numpy()
+    assert np.abs(onnxruntime.InferenceSession(path).run(None, {'images': images.numpy()})[0] - wanted).max() < 1e-5
+    assert 'rounded' not in said[0]
+
+
+@pytest.mark.parametrize('variant', FACTORIAL, ids=lambda v: v.id)
+def test_rounding_leaves_the_package_weights_as_they_are(variant):
+    model = load_pretrained(variant.down, variant.up, variant.loss)
+    rounded = export.round_weights(model)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), rounded.state_dict().values()))
+
+
+def test_rounding_refuses_what_16_bits_cannot_hold():
+    model = small_network()
+    with torch.no_grad(): model.head.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match='too large for 16 bits.*fp32'): export.round_weights(model)
+    assert model.head.weight[0, 0] == 1e6, 'the given network is left alone'
+
+
+@needs_onnx
+def test_a_graph_that_differs_is_not_written(exported, weights, tmp_path, monkeypatch):
+    import onnx
+    other = small_network()
+    with torch.no_grad(): other.head.bias += 2 * export.TOLERANCE
+    with pytest.raises(ValueError, match='differs from PyTorch by 0.0002'): export.check_onnx(exported.read_bytes(), export.round_weights(other), 48)
+    wrong = onnx.load(exported)
+    bias = next(t for t in wrong.graph.initializer if t.name == 'head.bias')
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + 1, 'head.bias'))
+    monkeypatch.setattr(export, 'to_onnx', lambda model: wrong)
+    monkeypatch.setattr(export, 'halve', lambda graph: graph)
+    with pytest.raises(ValueError, match='nothing was written'): export.export_onnx(weights, tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
+
+
+@needs_onnx
+def test_a_size_that_is_no_multiple_is_refused(tmp_path):
+    model = small_network()
+    save_weights(tmp_path / 'best.pth', model.state_dict(), SETTING | dict(model=model.config, size=100))
+    with pytest.raises(ValueError, match='trained at 100 pixels.*multiples of 8'): export.export_onnx(tmp_path / 'best.pth', tmp_path)
+
+
+@needs_onnx
+@pytest.mark.parametrize('words, said', [
+    (['exp9'], 'use exp1 to exp4'), (['experiments'], 'one variant at a time'), (['str_conv_bn-tr-bce'], 'no trained weights of str_conv_bn-tr-bce'), (['none.pth'], 'none.pth: no such weights file'),
+    ([ROOT / 'settings.ini'], 'not a weights file'), ([], '--all'), (['exp1', '--all'], '--all'), (['exp1', '--format', 'tflite'], 'tflite'), (['exp1', '--runtime', '.'], '--format playground'),
+    (['exp1', '--format', 'playground', '--runtime', '.'], 'onnxruntime-web'),
+], ids=lambda x: None)
+def test_errors_are_one_line_and_leave_nothing(capsys, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, 'export', *words, '--out', 'new')
+    assert code == 2 and err.count('\n') == 1 and 'error:' in err and said in err
+    assert not list(tmp_path.rglob('*.onnx'))
+
+
+def test_missing_libraries_are_named_with_the_command_that_installs_them(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, 'find_spec', lambda name: None if name.startswith('onnx') else 'found')
+    code, _, err = call(capsys, 'export', 'exp1', '--out', tmp_path)
+    assert code == 2 and err.count('\n') == 1 and 'pip install "unet_course[export]"' in err and 'onnxscript' in err
+
+
+def test_where_a_source_leads(tmp_path):
+    assert export.find_weights('exp2') == export.find_weights('mp-tr-dice') == package_folder() / 'weights/mp-tr-dice.pth'
+    assert export.find_weights(tmp_path / 'best.pth') == tmp_path / 'best.pth'
+
+
+@pytest.fixture(scope='module')
+def folder(weights, tmp_path_factory):
+    if MISSING: pytest.skip(f'{", ".join(MISSING)} missing')
+    return export.write_playground([weights], tmp_path_factory.mktemp('playground') / 'page', log=lambda line: None)
+
+
+def test_the_static_folder_is_complete_and_hashed(folder):
+    manifest = json.loads((folder / 'manifest.json').read_text(encoding='utf-8'))
+    row = manifest['models']['str_conv-ups-dice']
+    data = (folder / row['file']).read_bytes()
+    assert len(data) == row['bytes'] and export.integrity(data) == row['integrity']
+    assert row['size'] == 48 and row['test']['images'] == 7 and row['threshold'] == .3 and row['licence'] == 'Apache-2.0' and 'procedural pets' in row['setting']
+    assert manifest['runtime']['base'].startswith('https://') and manifest['runtime']['version'] in manifest['runtime']['base']
+    for sample in manifest['samples']:
+        with Image.open(folder / sample['file']) as image: assert max(image.size) <= 720 and sample['title'] and sample['credit']
+        if 'truth' in sample:
+            i = int(re.search(r'\d+', sample['name'])[0])
+            assert (np.array(Image.open(folder / sample['truth'])) == (draw_pet(0, i, 384)[1] == PET)).all()
+    page = (folder / 'index.html').read_text(encoding='utf-8')
+    assert '{' not in re.sub(r'<style.*?</style>', '', page, flags=re.S) and 'CC0' in page and all(word in page for word in ('Stéfan van der Walt', 'Rachel Michetti'))
+
+
+class Markup(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.seen = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ('input', 'link', 'meta'): self.open.append(tag)
+
+    def handle_endtag(self, tag): assert self.open.pop() == tag
+
+
+def test_the_markup_is_closed_and_labelled():
+    markup = Markup((ROOT / 'nbs/playground/playground.html.in').read_text(encoding='utf-8'))
+    assert markup.open == []
+    for tag, attrs in markup.seen:
+        if tag == 'button': assert attrs['type'] == 'button'
+        if attrs.get('role') in ('group', 'radiogroup') or tag in ('dialog', 'video'): assert attrs['aria-label']
+
+
+def test_the_notebook_shows_the_markup_as_it_is():
+    nb = json.loads((ROOT / 'nbs/playground.ipynb').read_text(encoding='utf-8'))
+    shown, = (''.join(o['data']['text/html']) for c in nb['cells'] if c['cell_type'] == 'code' for o in c['outputs'] if 'class="playground"' in ''.join(o.get('data', {}).get('text/html', '')))
+    wanted = (ROOT / 'nbs/playground/playground.html.in').read_text(encoding='utf-8').replace('{base}', 'playground/live/').replace('{assets}', 'playground/')
+    assert shown.strip() == wanted.strip(), 'run python tools/notebooks.py nbs/playground.ipynb'
+
+
+def test_the_script_knows_the_factorial_and_no_address():
+    script = (ROOT / 'nbs/playground/playground.js').read_text(encoding='utf-8')
+    block = re.search(r'const FACTORS = \{(.*?)\n\};', script, re.S)[1]
+    levels = {factor: re.findall(r"(\w+): '", text) for factor, text in re.findall(r'(\w+): \{(.*?)\}', block)}
+    assert [f'{d}-{u}-{l}' for d in levels['down'] for u in levels['up'] for l in levels['loss']] == [v.id for v in FACTORIAL]
+    assert all(name in NAMES for names in levels.values() for name in names)
+    assert not re.search(r'https?:|wss?:|//[a-z]+\.[a-z]', script), 'what it loads comes from the manifest'
+    assert not re.search(r'sendBeacon|XMLHttpRequest|WebSocket|method:', script), 'nothing is sent'
+
+
+def test_the_runtime_is_pinned():
+    version = export.RUNTIME['version']
+    assert re.fullmatch(r'\d+\.\d+\.\d+', version) and f'@{version}/' in export.RUNTIME['base']
+    for name in ('wasm', 'webgpu'):
+        code, binary = export.RUNTIME[name]
+        assert code['file'].endswith('.mjs') and binary['file'].endswith('.wasm')
+        assert all(re.fullmatch(r'sha384-[A-Za-z0-9+/]{64}', part['integrity']) and part['bytes'] > 1000 for part in (code, binary))
+    runtime = ROOT / '_runtime'
+    if not runtime.is_dir(): pytest.skip('no _runtime (python tools/get_runtime.py): the hashes are not compared')
+    for part in (*export.RUNTIME['wasm'], *export.RUNTIME['webgpu']):
+        data = (runtime / part['file']).read_bytes()
+        assert len(data) == part['bytes'] and export.integrity(data) == part['integrity']
+
+
+def test_importing_the_export_needs_no_extra():
+    tree = ast.parse((package_folder() / 'export.py').read_text(encoding='utf-8'))
+    names = [n.name for node in tree.body if isinstance(node, ast.Import) for n in node.names] + [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in names if name and name.startswith('onnx')]
