@@ -557,3 +557,30 @@ def test_real_dataset(pets_root):
     assert breeds[1] - breeds[0] == {'saint_bernard', 'samoyed', 'scottish_terrier', 'shiba_inu', 'staffordshire_bull_terrier', 'wheaten_terrier', 'yorkshire_terrier'}
     assert {part: len(rows) for part, rows in split.items()} == dict(train=3312, val=368, test=3669)
     assert .29 < (pets.trimaps == PET).double().mean() < .31 and .11 < (pets.trimaps == BORDER).double().mean() < .13
+
+
+@pytest.mark.parametrize('side', [8, 33, 64])
+def test_sampling_grid_is_affine_grid(side):
+    theta = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(side))
+    assert torch.allclose(data.sampling_grid(theta, side), F.affine_grid(theta, [5, 3, side, side], align_corners=False), rtol=0, atol=1e-5)
+
+
+def test_augment_wants_whole_numbers():
+    images, trimaps = torch.rand(1, 3, 16, 16), torch.ones(1, 16, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match='uint8'): augment(images, trimaps, augmentation_table(1, 0, 0))
+
+
+def test_a_decoded_set_that_may_not_be_copied_is_read_only(tmp_path, monkeypatch):
+    "Linux refuses a copy-on-write mapping that is larger than its memory."
+    images, trimaps = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3), np.ones((2, 8, 8), np.uint8)
+    for name, values in dict(images=images, trimaps=trimaps).items(): np.save(tmp_path / f'{name}.npy', values)
+    load, asked = np.load, []
+    def refusing(path, mmap_mode):
+        asked.append(mmap_mode)
+        if mmap_mode == 'c': raise OSError(12, 'Cannot allocate memory')
+        return load(path, mmap_mode=mmap_mode)
+    monkeypatch.setattr(data.np, 'load', refusing)
+    found = data.open_cache(tmp_path, 2, 8)
+    assert asked == ['c', 'r', 'r'] and (found[0] == images).all() and not found[0].flags.writeable
+    monkeypatch.setattr(data.np, 'load', lambda path, mmap_mode: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
+    assert data.open_cache(tmp_path, 2, 8) is None

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -227,3 +228,22 @@ def test_scaling_of_the_epoch_sums(small):
     trainer.fit()
     assert 0 < trainer.history[0]['train_loss'] < 3 and 0 < trainer.history[0]['train_accuracy'] <= 1
     assert trainer.history[0]['lr'] == trainer.recipe.lr
+
+
+def test_freed_memory_kept_changes_no_bit():
+    "In processes of their own: the switch cannot be turned back."
+    program = """
+import hashlib, sys
+from unet_course.data import course_split, synthetic_pets
+from unet_course.factory import create_model
+from unet_course.losses import DiceLoss
+from unet_course.training import Recipe, Trainer, keep_freed_memory
+if sys.argv[1] == 'keep': assert keep_freed_memory() == (sys.argv[2] == 'glibc')
+pets = synthetic_pets(48, 32)
+trainer = Trainer(create_model(dict(base_width=4), seed=0), DiceLoss(), pets, course_split(pets), Recipe(epochs=1, batch_size=8), log=lambda line: None)
+trainer.fit()
+print(hashlib.sha256(b''.join(v.contiguous().numpy().tobytes() for v in trainer.model.state_dict().values())).hexdigest())
+"""
+    library = platform.libc_ver()[0] or 'other'
+    hashes = [subprocess.run([sys.executable, '-c', program, way, library], capture_output=True, text=True, check=True, timeout=120, cwd=ROOT).stdout for way in ('keep', 'plain')]
+    assert len(hashes[0].strip()) == 64 and hashes[0] == hashes[1]

@@ -768,6 +768,7 @@ def augment(
     rows: torch.Tensor,  # float32 [B, 8] in 0..1, of `augmentation_table`: flip, scale, shift x, shift y, rotation, brightness, contrast, spare
 ) -> tuple[torch.Tensor, torch.Tensor]:  # float32 [B, 3, H, H] in 0..1, channels_last; uint8 [B, H, H]
     "Images and trimaps under one random affine map each (ranges: `AUGMENTATION`), reflected at the edges, on the images' device."
+    if images.dtype != torch.uint8: raise ValueError(f'images are {images.dtype}: uint8 from 0 to 255 is wanted; augment makes fractions of them itself')
     flip, scale, x, y, turn, brightness, contrast, _ = rows.to(images.device).unbind(1)
     either = lambda uniform, reach: (2 * uniform - 1) * reach
     low, high = AUGMENTATION['scale']
