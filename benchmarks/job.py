@@ -1,7 +1,6 @@
 """Part 4: whole jobs from process start, wall time and peak memory, and the same epoch the original's way."""
 import csv
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -51,44 +50,57 @@ def synthetic(device, tiny: bool) -> dict:
     return dict(setting='Four variants, width 8, 64x64, 8 epochs of 600 drawn pets; measured once.', rows=list(rows.values()))
 
 
-def against_the_original(device, tiny: bool, size: tuple[int, int]) -> dict:
-    "One epoch of the published protocol: ours with an empty cache of decoded images, and the original's way, whole processes in turns."
-    width, side, count, rounds = (4, 32, 40, 1) if tiny else (16, 128, 640, 3)
+def epochs_in_turns(root: Path, count: int, width: int, side: int, rounds: int, device, ways: dict) -> tuple[list, list]:
+    "Rows and ratios of one epoch of the published protocol over `count` pairs, whole processes in turns: ours, with an empty cache of decoded images, by name and options; and the original's way."
     done = {}
     with tempfile.TemporaryDirectory() as scratch:
-        source = make_folder(scratch, count, size)
         for number in range(rounds):
-            ours = f'run --data pets --protocol published --variants exp2 --epochs 1 --width {width} --size {side} --device {device.type}'.split()
-            here = ['--root', scratch, '--out', Path(scratch) / f'runs{number}']
-            commands = {'ours': [PYTHON, '-m', 'unet_course', *ours, *here], 'ours, fp32': [PYTHON, '-m', 'unet_course', *ours, '--amp', 'off', '--root', scratch, '--out', Path(scratch) / f'runs{number}off'],
-                        "the original's way": [PYTHON, '-m', 'benchmarks.original', '--root', scratch, '--width', width, '--size', side, '--threads', torch.get_num_threads()]}
+            setting = ['--width', width, '--size', side, '--epochs', 1, '--root', root]
+            commands = {name: [PYTHON, '-m', 'unet_course', 'run', '--protocol', 'published', '--variants', 'exp2', '--device', device.type, *setting, *options, '--out', Path(scratch) / f'{name} {number}']
+                        for name, options in ways.items()}
+            commands["the original's way"] = [PYTHON, '-m', 'benchmarks.original', *setting, '--threads', torch.get_num_threads()]
             for name, words in commands.items():
-                cache = Path(scratch) / f'cache {name} {number}'  # empty: decoding is part of the job
-                result = run_process(words, environment(UNET_COURSE_CACHE=str(cache)))
-                if name.startswith('ours'):
+                result = run_process(words, environment(UNET_COURSE_CACHE=str(Path(scratch) / f'cache {name} {number}')))  # empty: decoding is part of the job
+                if name in ways:
                     history, = words[-1].rglob('history.csv')
                     with open(history, newline='') as file: first = next(csv.DictReader(file))
                     result |= dict(train_seconds=float(first['seconds']), val_accuracy=float(first['val_accuracy']))
                 else: result |= {k: v for k, v in json.loads(result['output'].splitlines()[-1]).items() if k in ('train_seconds', 'val_accuracy')}
                 done.setdefault(name, []).append(result)
     column = lambda results, key, digits: quartiles([r[key] for r in results], digits)
-    rows = {name: row(name, [r['seconds'] for r in results], count, peak_mb=column(results, 'peak_mb', 4), val_accuracy=column(results, 'val_accuracy', 3)) for name, results in done.items()}
-    original = rows["the original's way"]
-    ratios = [ratio(rows['ours'], original, 2.5), ratio(rows['ours, fp32'], original)]
+    rows = [row(name, [r['seconds'] for r in results], count, peak_mb=column(results, 'peak_mb', 4), val_accuracy=column(results, 'val_accuracy', 3)) for name, results in done.items()]
+    ratios = [ratio(rows[0], rows[-1], 2.5), *(ratio(r, rows[-1]) for r in rows[1:-1])]
     if on_the_wall():  # what the runs themselves say about their training
         epochs = [row(f'{name}, training of the epoch', [r['train_seconds'] for r in results], count * 8 // 10) for name, results in done.items()]
-        rows, ratios = rows | {r['name']: r for r in epochs}, [*ratios, ratio(epochs[0], epochs[-1])]
-    return dict(setting=f'{source}; {count} pairs, one epoch of the published protocol (80 % train, 20 % validate), width {width}, {side}x{side}, Dice loss. Ours decodes first, and measures thresholds, calibration and boundaries at the end.',
-                rows=list(rows.values()), ratios=ratios)
+        rows, ratios = rows + epochs, [*ratios, ratio(epochs[0], epochs[-1])]
+    return rows, ratios
+
+
+PROTOCOL = 'one epoch of the published protocol (80 % train, 20 % validate), mp-tr-dice. Ours decodes first, and measures the network at the end in fp32: counts at 19 thresholds, calibration, boundaries.'
+
+
+def against_the_original(device, tiny: bool, size: tuple[int, int]) -> dict:
+    "One epoch over a part of the pets, ours and the original's way."
+    width, side, count, rounds = (4, 32, 40, 1) if tiny else (16, 128, 640, 3)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = make_folder(scratch, count, size)
+        rows, ratios = epochs_in_turns(scratch, count, width, side, rounds, device, {'ours': [], 'ours, fp32': ['--amp', 'off']})
+    return dict(setting=f'{source}; {count} pairs, width {width}, {side}x{side}; {PROTOCOL}', rows=rows, ratios=ratios)
 
 
 def real_epoch(device, tiny: bool) -> dict:
-    "One epoch over the whole dataset, ours and the original's way, once each."
-    root, width, side = find_pets().parent, *((2, 32) if tiny else (16, 128))
-    with tempfile.TemporaryDirectory() as scratch:
-        words = f'run --data pets --protocol published --variants exp2 --epochs 1 --width {width} --size {side} --device {device.type}'.split()
-        rows = turns({'unet-course run, one epoch': [PYTHON, '-m', 'unet_course', *words, '--root', root, '--out', scratch]}, 1, UNET_COURSE_CACHE=str(Path(scratch) / 'cache'))
-    return dict(setting=f'All {len(os.listdir(root / "oxford-iiit-pet/annotations/trimaps"))} pairs of the published photos, published protocol, mp-tr-dice, width {width}, {side}x{side}, decoding and final measurement included; measured once.', rows=list(rows.values()))
+    "One epoch over the whole dataset, ours and the original's way."
+    root = find_pets().parent
+    count = len(list((root / 'oxford-iiit-pet/annotations/trimaps').glob('*.png')))
+    rows, ratios = epochs_in_turns(root, count, 16, 128, 2, device, {'ours': []})
+    return dict(setting=f'All {count} pairs of the published photos, width 16, 128x128; {PROTOCOL}', rows=rows, ratios=ratios)
+
+
+def suite(device, tiny: bool) -> dict:
+    "What README.md says to run after a change."
+    result = run_process([PYTHON, '-m', 'pytest', '-q'], timeout=3000)
+    return dict(setting=f'`pytest` as README.md has it, without slow and browser tests: {result["output"].splitlines()[-1].strip("= ")}. Measured once; peak memory is that of its largest process.',
+                rows=[row('the test suite', [result['seconds']], peak_mb=result['peak_mb'])])
 
 
 def comparisons(device: torch.device, tiny: bool):
@@ -98,3 +110,4 @@ def comparisons(device: torch.device, tiny: bool):
     yield "the original's way, 128x128 files", lambda: against_the_original(device, tiny, (128, 128))
     yield "the original's way, native-size files", lambda: against_the_original(device, tiny, NATIVE)
     if find_pets() and not tiny: yield 'one real epoch', lambda: real_epoch(device, tiny)
+    if not tiny: yield 'the test suite', lambda: suite(device, tiny)

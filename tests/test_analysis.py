@@ -23,7 +23,7 @@ from unet_course import analysis
 from unet_course.analysis import (BAND, CLAIMS, Picture, anova, errors, explore, explorer_panel, explorer_pictures, explorer_twin, find_factorials, holm,
                                   mask_caption, paint, plot_comparison, plot_effects, signs, small_picture, t_quantile, t_tail, uploaded_picture, verdicts)
 from unet_course.data import BACKGROUND, BORDER, PET, draw_pet, synthetic_pets
-from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, keep_masks, kept_index, load_pretrained, measure, predict, summarise
+from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, keep_counts, keep_masks, kept_index, load_pretrained, measure, predict, summarise
 from unet_course.factory import create_model
 
 matplotlib.use('agg')
@@ -205,7 +205,7 @@ def runs(tmp_path_factory, networks):
     for i, v in enumerate(FACTORIAL):
         model = networks[v.id]
         model.trained_size = SIZE
-        kept = measure(model, pets, torch.arange(N), 'background', 'cpu', 3.0, 0.4)
+        kept = keep_counts(measure(model, pets, torch.arange(N), 'background', 'cpu', 3.0), 0.4)
         index = kept_index(torch.arange(N))
         arrays = {f'test_{k}': x for k, x in kept.items()} | keep_masks(model, pets, index, 'cpu') | dict(masks_index=index.numpy())
         for seed in (0, 1):

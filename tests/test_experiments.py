@@ -14,9 +14,9 @@ from PIL import Image
 from conftest import ROOT
 from unet_course import experiments
 from unet_course.data import course_split, make_targets, synthetic_pets
-from unet_course.experiments import (EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, best_threshold, differences, estimate_minutes, format_rows, load_data,
-                                     load_pretrained, make_configs, open_photo, parse_variants, predict, predict_files, predict_mask, read_runs, results_table, run, run_all,
-                                     scatter, upsample_rows)
+from unet_course.experiments import (EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, THRESHOLDS, Variant, best_threshold, differences, estimate_minutes, format_rows, keep_counts, load_data,
+                                     load_pretrained, make_configs, measure, open_photo, parse_variants, predict, predict_files, predict_mask, read_runs, results_table, run, run_all,
+                                     scatter, summarise, upsample_rows)
 from unet_course.factory import create_model
 from unet_course.training import TrainingError, load_weights
 
@@ -265,7 +265,12 @@ def test_best_threshold_finds_the_better_one(small):
             truth = make_targets(pets.trimaps[split['val'][self.start:self.start + len(images)]]).float()
             self.start = (self.start + len(images)) % len(split['val'])
             return torch.logit(0.2 + 0.2 * truth)
-    assert best_threshold(Shifted(), pets, split['val'], 'background', 'cpu') in (0.2, 0.25, 0.3, 0.35)
+    measured = measure(Shifted(), pets, split['val'], 'background', 'cpu')
+    assert best_threshold(measured) in (0.2, 0.25, 0.3, 0.35)
+    kept = keep_counts(measured, 0.3)
+    assert 'counts_at' not in kept and {name: kept[name] is values for name, values in measured.items() if name != 'counts_at'} == dict.fromkeys(set(kept) - {'counts', 'counts_threshold'}, True)
+    assert (kept['counts'] == measured['counts_at'][:, THRESHOLDS.index(0.5)]).all() and (kept['counts'][:, 0] == 0).all()
+    assert summarise(kept)['iou_threshold'] > 0.99 > summarise(kept)['iou']
 
 
 def test_four_experiments_beat_the_constant_mask(tmp_path):

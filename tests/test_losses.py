@@ -2,6 +2,7 @@
 import math
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from torch import nn
 
 from unet_course import losses as L
 from unet_course.losses import (IGNORE, DiceLoss, WeightedBCE, accuracy, boundary_iou, brier, correct_logits, dice, grid_frequency,
-                                inner_band, iou, make_loss, pixel_counts, pos_weight_from, reliability, shift_consistency)
+                                counts_at, inner_band, iou, make_loss, pixel_counts, pos_weight_from, reliability, shift_consistency)
 
 ALL = [WeightedBCE(1.0), WeightedBCE(3.0), DiceLoss(), DiceLoss(per_image=True), DiceLoss(smooth=10)]
 ROOT = Path(__file__).resolve().parent.parent
 names = [repr(loss) for loss in ALL]
+half_counts = partial(counts_at, thresholds=[.5])
 
 
 def sample(*shape, seed=0, ignore=0.0, scale=3.0, dtype=torch.float32):
@@ -260,7 +262,7 @@ def test_a_bad_smooth_is_refused(smooth):
     with pytest.raises(ValueError, match='^smooth must be'): DiceLoss(smooth)
 
 
-@pytest.mark.parametrize('call', [*ALL, pixel_counts, brier, reliability], ids=[*names, 'pixel_counts', 'brier', 'reliability'])
+@pytest.mark.parametrize('call', [*ALL, pixel_counts, brier, reliability, half_counts], ids=[*names, 'pixel_counts', 'brier', 'reliability', 'counts_at'])
 def test_bad_targets_are_refused(call):
     values = torch.full((2, 1, 4, 4), .5)
     with pytest.raises(ValueError, match='shape of the prediction'): call(values, torch.zeros(2, 4, 4, dtype=torch.uint8))
@@ -268,7 +270,7 @@ def test_bad_targets_are_refused(call):
     with pytest.raises(ValueError, match=r'not \[2, 3\]; turn a trimap'): call(values, torch.tensor([1, 2, 3, 1] * 8, dtype=torch.uint8).view(2, 1, 4, 4))
 
 
-@pytest.mark.parametrize('call', [*ALL, brier, reliability], ids=[*names, 'brier', 'reliability'])
+@pytest.mark.parametrize('call', [*ALL, brier, reliability, half_counts], ids=[*names, 'brier', 'reliability', 'counts_at'])
 def test_a_finished_mask_is_no_probability(call):
     mask = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match='must be floating point'): call(mask, mask)
@@ -285,6 +287,27 @@ def test_counts_are_those_of_a_loop(n, threshold):
     for counts in (pixel_counts(logits, targets, threshold), pixel_counts(probs, targets, threshold), pixel_counts(logits, targets, threshold, logits=True),
                    pixel_counts(probs > threshold, targets), pixel_counts((probs > threshold).byte(), targets)):
         assert counts.dtype == torch.int64 and counts.tolist() == expected
+
+
+@pytest.mark.parametrize('n', [1, 3])
+def test_counts_are_those_of_torchmetrics(n):
+    from torchmetrics.functional.classification import binary_stat_scores
+    logits, targets = sample(n, 1, 9, 8, ignore=.2)
+    for image, target, counts in zip(logits, targets, pixel_counts(logits, targets, .3)):
+        tp, fp, tn, fn, _ = binary_stat_scores(image, target.int(), .3, ignore_index=IGNORE).tolist()
+        assert counts.tolist() == [tp, fp, fn, tn]
+
+
+@pytest.mark.parametrize('ignore', [0, .3, 1])
+def test_counts_at_many_thresholds_are_those_at_each(ignore):
+    logits, targets = sample(3, 1, 17, 6, ignore=ignore)
+    thresholds = [round(k / 20, 2) for k in range(1, 20)]
+    probs = torch.sigmoid(logits)
+    probs[0, 0, :, 0] = torch.tensor([0., 1., *thresholds[:15]])  # some of them exactly at a threshold, which is not above it
+    counts = counts_at(probs, targets, thresholds)
+    assert counts.shape == (3, 19, 4) and counts.dtype == torch.int64
+    assert counts.equal(torch.stack([pixel_counts(probs, targets, t, logits=False) for t in thresholds], 1))
+    assert (counts.sum(-1) == (targets != IGNORE).flatten(1).sum(1)[:, None]).all()
 
 
 def test_shy_logits_can_be_declared():

@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_course.data import course_split, load_pets
-from unet_course.experiments import POS_WEIGHT, PROTOCOLS, best_threshold, describe, machine, measure, read_json, summarise
+from unet_course.experiments import POS_WEIGHT, PROTOCOLS, best_threshold, describe, keep_counts, machine, measure, read_json, summarise
 from unet_course.factory import count_parameters, markdown_table
 from unet_course.losses import make_loss
 from unet_course.training import Trainer, choose_amp, choose_device, peak_memory_mb, write_json
@@ -53,8 +53,9 @@ def train(name: str, loss: str, args, pets, split, device) -> dict:
     model = trainer.model
     model.load_state_dict(best['state'])
     model.eval()
-    threshold = best_threshold(model, trainer.pets, split['val'], 'background', device)
-    figures = {part: summarise(measure(model, trainer.pets, split[part], 'background', device, options.get('pos_weight', 1.0), threshold)) for part in ('val', 'test')}
+    measured = {part: measure(model, trainer.pets, split[part], 'background', device, options.get('pos_weight', 1.0)) for part in ('val', 'test')}
+    threshold = best_threshold(measured['val'])
+    figures = {part: summarise(keep_counts(result, threshold)) for part, result in measured.items()}
     return dict(network=name, loss=loss, seed=args.seed, data='pets', protocol='course', width=args.width, size=args.size, border='background', epochs=args.epochs,
                 recipe=asdict(recipe), parameters=count_parameters(model), macs=multiply_adds(model, args.size), best_epoch=best['epoch'], threshold=threshold, **figures,
                 seconds=round(sum(row['seconds'] for row in trainer.history), 1), peak_memory_mb=peak_memory_mb(device), **machine(device, amp))

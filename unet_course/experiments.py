@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['EXPERIMENTS', 'FACTORIAL', 'PROTOCOLS', 'PRESETS', 'SYNTHETIC_IMAGES', 'POS_WEIGHT', 'THRESHOLDS', 'KEPT_MASKS',
            'NAMES', 'LONGEST_SIDE', 'PICTURES', 'Variant', 'parse_variants', 'RunConfig', 'make_configs', 'load_data',
-           'measure', 'best_threshold', 'summarise', 'run', 'machine', 'estimate_minutes', 'run_all', 'describe',
-           'read_runs', 'scatter', 'results_table', 'format_rows', 'predict_logits', 'predict', 'predict_mask',
-           'open_photo', 'package_folder', 'load_pretrained', 'predict_files', 'course_folder']
+           'measure', 'best_threshold', 'keep_counts', 'summarise', 'run', 'machine', 'estimate_minutes', 'run_all',
+           'describe', 'read_runs', 'scatter', 'results_table', 'format_rows', 'predict_logits', 'predict',
+           'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files', 'course_folder']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
 import csv, io, json, math, platform, time
@@ -22,7 +22,7 @@ from PIL import UnidentifiedImageError
 
 from .data import Pets, batches, course_split, load_pets, normalize, published_split, synthetic_pets, to_rgb
 from .factory import count_macs, count_parameters, create_model, markdown_table
-from .losses import (accuracy, boundary_iou, brier, correct_logits, dice, grid_frequency, iou, make_loss, pixel_counts,
+from .losses import (accuracy, boundary_iou, brier, correct_logits, counts_at, dice, grid_frequency, iou, make_loss,
                                 reliability, shift_consistency)
 from .training import (Recipe, Trainer, TrainingError, choose_amp, keep_freed_memory, load_weights, on_first, peak_memory_mb, save_atomic, save_weights,
                                   train_step, world, write_history, write_json)
@@ -163,44 +163,39 @@ def measure(
     border: str,              # how the border is counted
     device,                   # where to compute
     pos_weight: float = 1.0,  # of the loss it was trained with: the corrected calibration takes it out
-    threshold: float = 0.5,   # the other threshold at which pixels are counted
     batch_size: int = 64,     # images at once
-) -> dict:  # arrays: one entry an image, or the split's calibration bins
-    "What is kept of a network on a split, computed in fp32."
+) -> dict:  # arrays: one entry an image, or the split's calibration bins; `counts_at`: [images, thresholds, 4]
+    "What a network does on a split, computed in fp32 in one pass."
     parts, bins, bins_corrected = [], 0, 0
     for images, targets in batches(pets, index, batch_size, border=border, device=device):
         logits = model(images).float()
         probs, corrected = logits.sigmoid(), correct_logits(logits, pos_weight).sigmoid()
         mask = probs[:, 0] > 0.5
         parts.append(dict(
-            counts=pixel_counts(logits, targets, logits=True), counts_threshold=pixel_counts(logits, targets, threshold, logits=True),
-            boundary_2=boundary_iou(mask, targets[:, 0], 2), boundary_4=boundary_iou(mask, targets[:, 0], 4),
+            counts_at=counts_at(probs, targets, THRESHOLDS), boundary_2=boundary_iou(mask, targets[:, 0], 2), boundary_4=boundary_iou(mask, targets[:, 0], 4),
             brier=brier(probs, targets), brier_corrected=brier(corrected, targets), grid=grid_frequency(logits)))
         parts[-1] = {k: v.cpu().numpy() for k, v in parts[-1].items()}
         bins, bins_corrected = bins + reliability(probs, targets).cpu().numpy(), bins_corrected + reliability(corrected, targets).cpu().numpy()
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]} | dict(bins=bins, bins_corrected=bins_corrected)
 
 # %% ../nbs/05_experiments.ipynb #3864c4de
-@torch.inference_mode()
 def best_threshold(
-    model,                 # in evaluation mode, on `device`
-    pets: Pets,            # the images
-    index,                 # which of them: the validation images
-    border: str,           # how the border is counted
-    device,                # where to compute
-    batch_size: int = 64,  # images at once
+    on_val: dict,  # of the validation images, from `measure`
 ) -> float:  # one of THRESHOLDS
-    "The threshold with the highest mean per-image IoU on the images of `index`."
-    scores = [[] for _ in THRESHOLDS]
-    for images, targets in batches(pets, index, batch_size, border=border, device=device):
-        logits = model(images).float()
-        for values, threshold in zip(scores, THRESHOLDS): values.append(iou(pixel_counts(logits, targets, threshold, logits=True).cpu()))
-    means = [torch.cat(values).mean().item() for values in scores]
-    return THRESHOLDS[int(np.argmax(means))]
+    "The threshold with the highest mean per-image IoU."
+    return THRESHOLDS[int(iou(torch.from_numpy(on_val['counts_at'])).mean(0).argmax())]
+
+def keep_counts(
+    measured: dict,    # from `measure`
+    threshold: float,  # one of THRESHOLDS: the one chosen on validation
+) -> dict:  # the same arrays, with `counts` and `counts_threshold`, int64 [images, 4], in place of `counts_at`
+    "What is kept of a split: the counts at 0.5 and at `threshold`."
+    rest = {name: values for name, values in measured.items() if name != 'counts_at'}
+    return dict(counts=measured['counts_at'][:, THRESHOLDS.index(0.5)], counts_threshold=measured['counts_at'][:, THRESHOLDS.index(threshold)]) | rest
 
 # %% ../nbs/05_experiments.ipynb #fc5713f7
 def summarise(
-    kept: dict,  # from `measure`
+    kept: dict,  # from `keep_counts`
 ) -> dict:  # plain numbers in 0..1
     "The figures of a split: primary is `iou`, the mean over images."
     counts, total = (torch.from_numpy(np.asarray(x).astype(np.int64)) for x in (kept['counts'], kept['counts'].sum(0, dtype=np.int64)))
@@ -336,14 +331,15 @@ def train_and_measure(
 def evaluate(
     config: RunConfig,  # what was run
     trainer: Trainer,   # its network, with the best weights; its images and their split
-    threshold: float,   # the other threshold, chosen on validation
-) -> tuple[dict, dict]:  # figures by part ('val', 'test'); arrays by name
-    "The figures of each part of the split, and the arrays they were computed from."
+) -> tuple[dict, dict, float]:  # figures by part ('val', 'test'); arrays by name; the threshold chosen on validation
+    "The figures of each part of the split, the arrays they were computed from, and the run's own threshold."
     model, pets, split, device = trainer.model, trainer.pets, trainer.split, trainer.device
     pos_weight = getattr(trainer.loss_function, 'pos_weight', 1.0)
     figures, kept = {}, {}
     for part in [name for name in ('val', 'test') if name in split]:
-        result = measure(model, pets, split[part], config.border, device, pos_weight, threshold)
+        measured = measure(model, pets, split[part], config.border, device, pos_weight)
+        if part == 'val': threshold = best_threshold(measured)
+        result = keep_counts(measured, threshold)
         figures[part] = summarise(result)
         kept |= {f'{part}_{name}': value for name, value in result.items()}
     if 'test' in split:
@@ -351,7 +347,7 @@ def evaluate(
         result = keep_masks(model, pets, index, device)
         figures['test']['shift'] = float(result['shift'].mean())
         kept |= result | dict(masks_index=index.numpy())
-    return figures, kept
+    return figures, kept, threshold
 
 # %% ../nbs/05_experiments.ipynb #9463b4e0
 def measure_and_write(
@@ -364,8 +360,7 @@ def measure_and_write(
     model, device = trainer.model, trainer.device
     model.load_state_dict(best['state'])
     model.eval()
-    threshold = best_threshold(model, trainer.pets, trainer.split['val'], config.border, device)
-    figures, kept = evaluate(config, trainer, threshold)
+    figures, kept, threshold = evaluate(config, trainer)
     row = trainer.history[best['epoch'] - 1]
     figures['val'] |= dict(loss=row['val_loss'], batch_accuracy=row['val_batch_accuracy'])
     metrics = dict(**figures, best_epoch=best['epoch'], threshold=threshold, train_images=len(trainer.split['train']), epochs=len(trainer.history),

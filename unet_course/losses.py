@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IGNORE', 'LOSSES', 'SumOverProcesses', 'sum_over_processes', 'WeightedBCE', 'pos_weight_from', 'correct_logits',
            'DiceLoss', 'make_loss', 'pixel_counts', 'iou', 'dice', 'accuracy', 'inner_band', 'boundary_iou', 'brier',
-           'reliability', 'grid_frequency', 'shift_consistency']
+           'reliability', 'counts_at', 'grid_frequency', 'shift_consistency']
 
 # %% ../nbs/03_losses.ipynb #dd2ae540
 import inspect
@@ -166,7 +166,7 @@ def make_loss(
         raise ValueError(f'loss {name!r} takes {", ".join(allowed)}, not {", ".join(unknown)}')
     return LOSSES[name](**kwargs)
 
-# %% ../nbs/03_losses.ipynb #7ad88454
+# %% ../nbs/03_losses.ipynb #10de1acf
 def pixel_counts(
     logits_or_probs: torch.Tensor,  # [B, 1, H, W]; or a finished mask, bool or whole numbers
     targets: torch.Tensor,  # [B, 1, H, W]: 0, 1 or IGNORE
@@ -175,13 +175,14 @@ def pixel_counts(
     logits: bool | None = None,  # True: logits, False: probabilities, None: logits if any value lies outside 0..1
 ) -> torch.Tensor:  # int64 [B, 4]
     "Returns tp, fp, fn, tn of every image; pixels whose target is IGNORE are in none of them."
-    from torchmetrics.functional.classification import binary_stat_scores
     _check(logits_or_probs, targets)
-    if logits_or_probs.is_floating_point(): logits_or_probs = _counted(logits_or_probs, targets)[0]
-    if logits: logits_or_probs = torch.sigmoid(logits_or_probs)
-    average = 'samplewise' if len(targets) > 1 else 'global'  # one sample is the whole; torchmetrics 1.9 fails on it by samples
-    scores = binary_stat_scores(logits_or_probs, targets.int(), threshold, multidim_average=average, ignore_index=IGNORE, validate_args=False)
-    return scores.reshape(-1, 5)[:, [0, 1, 3, 2]]
+    if logits_or_probs.is_floating_point():
+        values, _, _ = _counted(logits_or_probs, targets)
+        if logits is None: logits = bool(((values < 0) | (values > 1)).any())
+        mask = (torch.sigmoid(values) if logits else values) > threshold
+    else: mask = logits_or_probs.bool()
+    pet, background = targets == 1, targets == 0  # IGNORE is neither
+    return torch.stack([pixels.flatten(1).sum(1) for pixels in (mask & pet, mask & background, ~mask & pet, ~mask & background)], 1)
 
 # %% ../nbs/03_losses.ipynb #d7f8931c
 def _double(
@@ -276,6 +277,22 @@ def reliability(
     p, y = p[counted].double(), y[counted].double()
     index = (p * bins).long().clamp(0, bins - 1)
     return torch.stack([torch.bincount(index, weights, minlength=bins) for weights in (torch.ones_like(p), p, y)], 1)
+
+# %% ../nbs/03_losses.ipynb #c0a7517e
+def counts_at(
+    probs: torch.Tensor,  # [B, 1, H, W] probabilities, not logits
+    targets: torch.Tensor,  # [B, 1, H, W]: 0, 1 or IGNORE
+    thresholds: list[float],  # T of them, rising
+) -> torch.Tensor:  # int64 [B, T, 4]
+    "Returns what `pixel_counts` returns at each of the thresholds, from one histogram of every image."
+    p, y, counted = _counted_probs(probs, targets)
+    images, gaps = len(p), len(thresholds) + 1
+    gap = torch.bucketize(p, torch.tensor(thresholds, dtype=p.dtype, device=p.device))  # how many thresholds lie below
+    image = torch.arange(images, device=p.device).view(-1, 1, 1, 1)
+    table = torch.bincount(((2 * image + y.long()) * gaps + gap)[counted], minlength=2 * images * gaps).view(images, 2, gaps)
+    above = table.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    (fp, tp), (tn, fn) = above.unbind(1), (table.sum(-1, keepdim=True) - above).unbind(1)
+    return torch.stack([tp, fp, fn, tn], -1)
 
 # %% ../nbs/03_losses.ipynb #9cc686f9
 def grid_frequency(
