@@ -398,7 +398,8 @@ def test_a_large_photo(page, tmp_path):
     assert '6000 × 4000' in page.locator('.pg-status').inner_text()
     shown = page.evaluate("(({width, height}) => [width, height])(document.querySelector('.playground').playground.state.picture.shown)")
     assert shown == [720, 480]
-    model, size = load_pretrained('mp', 'tr', 'bce'), 64
+    model = load_pretrained('mp', 'tr', 'bce')
+    size = model.trained_size
     ours = np.array(page.evaluate(SQUASHED)).reshape(size, size, 3)
     assert np.abs(ours - np.array(Image.open(path).resize((size, size), Image.Resampling.BILINEAR)).astype(int)).max() <= 2, 'two decoders of JPEG'
     assert (mask_of(page) == (np.array(predict_mask(model, Image.open(path), .5).resize((720, 480), Image.Resampling.NEAREST)) > 0)).mean() > .99

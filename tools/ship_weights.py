@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from unet_course.experiments import FACTORIAL, RunConfig, describe, keep_counts, load_data, measure, package_folder, read_json, summarise
+from unet_course.experiments import FACTORIAL, POS_WEIGHT, RunConfig, describe, keep_counts, load_data, measure, package_folder, read_json, summarise
 from unet_course.factory import markdown_table
 from unet_course.training import Recipe, load_weights, save_weights, write_json
 
@@ -48,7 +48,7 @@ def main():
         plain = {k: config[k] for k in ('data', 'protocol', 'width', 'size', 'border', 'seed', 'amp')}
         run = RunConfig(variant, recipe=Recipe(**config['recipe']), **plain)
         pets, split = load_data(run, args.root)
-        figures = {part: summarise(keep_counts(measure(model.to(memory_format=torch.channels_last), pets, split[part], run.border, 'cpu'), config['threshold'])) for part in ('val', 'test')}
+        figures = {part: summarise(keep_counts(measure(model.to(memory_format=torch.channels_last), pets, split[part], run.border, 'cpu', POS_WEIGHT if variant.loss == 'bce' else 1.0), config['threshold'])) for part in ('val', 'test')}
         card[variant.id] = dict(setting=plain | dict(epochs=run.recipe.epochs), trained=read_json(folder / 'metrics.json')['device'], **figures)
         rows.append({'Variant': f'`{variant.id}`', 'Val IoU': f"{figures['val']['iou']:.4f}", 'Test IoU': f"{figures['test']['iou']:.4f}", 'Test Dice': f"{figures['test']['dice']:.4f}",
                      'Test Accuracy': f"{100 * figures['test']['accuracy']:.2f} %", 'KB': (target / f'{variant.id}.pth').stat().st_size // 1024})
