@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from unet_course.data import read_lists
 from unet_course.factory import create_model
 
 
@@ -38,7 +39,7 @@ def main():
     args = parser.parse_args()
     if args.threads: torch.set_num_threads(args.threads)
     folder = args.root / 'oxford-iiit-pet'
-    names = sorted(p.stem for p in (folder / 'annotations/trimaps').glob('*.png'))
+    names = [name for name, *_ in read_lists(folder)]
     cut = len(names) * 8 // 10
     train, val = (DataLoader(PetFiles(folder, part, args.size), 32, shuffle=shuffle) for part, shuffle in ((names[:cut], True), (names[cut:], False)))
     model = create_model(dict(base_width=args.width), seed=0)

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-processes = multiprocessing.get_context('forkserver')  # torch is imported once, by the server; each command is then a fork of it
-processes.set_forkserver_preload(['unet_course.cli', 'unet_course.experiments', 'PIL.Image'])
+processes = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')  # torch is imported once, by the server; each command is then a fork of it
+if os.name == 'posix': processes.set_forkserver_preload(['unet_course.cli', 'unet_course.experiments', 'PIL.Image'])
 
 SETTING = '--data synthetic --variants exp2 --width 4 --size 32 --epochs 2 --batch-size 4 --amp off --device cpu --checkpoint-minutes 0'.split()
 IMAGES = 24  # of these 17 train: 5 steps an epoch, the last of one image

@@ -1,5 +1,6 @@
 """The benchmarks: every part runs in its tiny configuration; ratios follow from the times; the kept tables are made from the kept JSON."""
 import json
+import os
 
 import pytest
 import torch
@@ -7,6 +8,8 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import measuring
 from conftest import ROOT
+
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='peak memory of a command is asked of os.wait4, which Windows has not')
 
 KEPT = sorted((ROOT / 'results' / 'benchmarks').glob('*.json'))
 CPU = torch.device('cpu')

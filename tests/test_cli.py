@@ -68,8 +68,14 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
 def test_cache_is_shown_and_cleared(capsys, tmp_path):
     from unet_course.data import cache_dir
     cache_dir().mkdir(parents=True, exist_ok=True)
-    (cache_dir() / 'x.bin').write_bytes(b'0' * 2**20)
+    decoded, mine = cache_dir() / 'pets-64px-0123abcd-4567ef', cache_dir() / 'thesis.txt'
+    decoded.mkdir()
+    (decoded / 'images.npy').write_bytes(b'0' * 2**20)
+    (cache_dir() / 'pets-64px-0123abcd.lock').touch()
+    mine.write_text('not yours')
     assert '1 MiB' in call(capsys, 'cache')[1]
+    assert call(capsys, 'cache', '--clear')[0] == 0 and os.listdir(cache_dir()) == ['thesis.txt']
+    mine.unlink()
     assert call(capsys, 'cache', '--clear')[0] == 0 and not cache_dir().exists()
 
 

@@ -17,6 +17,8 @@ from unet_course.factory import create_model
 from unet_course.losses import DiceLoss, WeightedBCE
 from unet_course.training import Recipe, Trainer, join_world
 
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='kills processes and starts several that share a run as POSIX systems do')
+
 CASES = {  # 21 images in batches of 5: the last one has fewer images than there are processes
     'bce': (partial(WeightedBCE, 3.0), 'background'), 'bce, border ignored': (partial(WeightedBCE, 3.0), 'ignore'),
     'dice per image': (partial(DiceLoss, per_image=True), 'background'), 'dice per image, border ignored': (partial(DiceLoss, per_image=True), 'ignore'),

@@ -3,6 +3,9 @@ import csv
 import io
 import json
 import os
+import shutil
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import nbformat
@@ -152,6 +155,37 @@ def test_rows_and_tables(finished):
     with pytest.raises(FileNotFoundError, match='nowhere'): read_runs([out / 'nowhere'])
 
 
+def test_a_copy_of_a_run_is_no_second_seed_and_another_batch_size_no_other_row(finished, tmp_path):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / 'copy')
+    rows = read_runs([out])
+    assert read_runs([tmp_path / 'copy', out]) == rows == read_runs([out, tmp_path / 'copy'])
+    text = results_table([*rows, rows[0] | dict(seed=5, batch_size=rows[0]['batch_size'] // 2)])
+    assert f"batches of {rows[0]['batch_size'] // 2}, " in text and text.count('| exp1 `mp-tr-bce`') == 2 and 'seed 5 only' in text
+
+
+def test_an_ignored_border_leaves_the_boundary_undefined():
+    kept = dict.fromkeys(('counts', 'counts_threshold'), np.array([[5, 1, 1, 9], [4, 0, 0, 12]])) | dict.fromkeys(('brier', 'brier_corrected', 'grid'), np.array([.1, .2]))
+    figures = summarise(kept | dict(boundary_2=np.array([np.nan, 1.]), boundary_4=np.array([np.nan, 1.])))
+    assert figures['boundary_2'] is figures['boundary_4'] is None and figures['brier'] == pytest.approx(.15)
+    assert summarise(kept | dict(boundary_2=np.array([.5, 1.]), boundary_4=np.array([.5, 1.])))['boundary_4'] == .75
+
+
+def test_the_published_protocol_is_announced_and_timed_in_the_format_it_runs_in(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda **options: True)
+    gpu, config = torch.device('cuda'), make_configs(parse_variants('exp1'), protocol='published')[0]
+    assert experiments.choose_format(config, gpu) == torch.float16 and experiments.choose_format(replace(config, amp='off'), gpu) is None
+    assert experiments.choose_format(replace(config, protocol='course'), gpu) == torch.bfloat16
+
+
+def test_names_that_differ_in_case_are_not_two_masks(tmp_path):
+    for name in ('a.jpg', 'A.jpeg', 'b.PNG'): Image.new('RGB', (9, 9)).save(tmp_path / name)
+    targets = [target.name for _, target in experiments.mask_paths([tmp_path / 'a.jpg', tmp_path / 'A.jpeg'], tmp_path / 'masks')]
+    assert targets == ['a.jpg.png', 'A.jpeg.png']
+    os.link(tmp_path / 'b.PNG', tmp_path / 'b.png')  # one file under two names, as where case does not count
+    with pytest.raises(ValueError, match='would replace the picture'): experiments.mask_paths([tmp_path / 'b.PNG'], tmp_path)
+
+
 def test_scatter_is_pooled_over_the_variants():
     rows = [dict(variant=v, test_iou=x, other=None) for v, x in (('a', .70), ('a', .72), ('b', .65), ('b', .66), ('b', .67), ('c', .1))]
     deviation, freedom = scatter(rows)
@@ -294,16 +328,23 @@ def cells_defining(*names):
 
 
 def made_up(variant, seed, iou, **more):
-    return dict(variant=variant, seed=seed, protocol='course', data='pets', width=16, size=64, border='background', epochs=5, val_accuracy=.8, val_loss=.5, val_iou=iou, test_accuracy=.8, test_iou=iou,
+    return dict(variant=variant, seed=seed, protocol='course', data='pets', width=16, size=64, border='background', epochs=5, batch_size=32, val_accuracy=.8, val_loss=.5, val_iou=iou, test_accuracy=.8, test_iou=iou,
                 test_dice=iou, test_iou_threshold=iou + .01, best_epoch=5, parameters=1000, macs=200, seconds=1.0, images_per_second=50.0, peak_memory_mb=900, device='cpu, 1 threads', amp='off') | more
 
 
 @pytest.fixture(scope='module')
-def plan(): return [made_up(v.id, seed, .60 + .001 * k + .004 * seed, macs=200 if v.up == 'tr' else 270) for k, v in enumerate(FACTORIAL) for seed in (0, 1)]
+def plan(): return [made_up(v.id, seed, .60 + .001 * k + .004 * seed + .002 * ((k + seed) % 3 == 0), macs=200 if v.up == 'tr' else 270) for k, v in enumerate(FACTORIAL) for seed in (0, 1)]
+
+
+def noise_within_seeds(plan):
+    "The residual's standard deviation of a regression on variants and seeds."
+    model = np.array([[row['variant'] == v.id for v in FACTORIAL] + [row['seed'] == 1] for row in plan], dtype=float)
+    _, squares, *_ = np.linalg.lstsq(model, [row['test_iou'] for row in plan], rcond=None)
+    return np.sqrt(squares[0] / (len(plan) - model.shape[1]))
 
 
 def test_side_arms_are_compared_with_runs_of_their_seed_that_differ_in_one_thing(plan):
-    space = cells_defining('setting_of', 'levels', 'arm_name', 'tell_arms')
+    space = cells_defining('setting_of', 'within_seeds', 'levels', 'arm_name', 'tell_arms')
     assert space['tell_arms'](plan, plan) == 'None has been run yet.'
     arms = [made_up('mp-tr-bce1', seed, .62 + .004 * seed) for seed in (0, 1)]
     arms += [made_up('str_conv_bn-tr-bce', 0, .61), made_up('mp-ups-bce', 0, .60, width=14, macs=205), made_up('mp-tr-bce', 7, .6), made_up('mp-tr-bce', 0, .7, border='pet')]
@@ -311,20 +352,34 @@ def test_side_arms_are_compared_with_runs_of_their_seed_that_differ_in_one_thing
     assert set(compared) == {('`mp-tr-bce1`', '`mp-tr-bce`'), ('`mp-tr-bce1`', '`mp-tr-dice`'), ('`str_conv_bn-tr-bce`', '`mp-tr-bce`'), ('`str_conv_bn-tr-bce`', '`str_conv-tr-bce`'),
                              ('`mp-ups-bce`, width 14', '`mp-ups-bce`'), ('`mp-ups-bce`, width 14', '`mp-tr-bce`'), ('`mp-tr-bce`, border pet', '`mp-tr-bce`')}
     row = compared['`mp-tr-bce1`', '`mp-tr-bce`']
-    assert row['Seeds'] == '0, 1' and row['Test IoU'] == '+2.00 ± 0.00' and row['Differ in'] == 'loss'
-    assert row['Noise'] == f'{100 * scatter(plan)[0]:.2f}' and compared['`mp-tr-bce`, border pet', '`mp-tr-bce`']['Test IoU'] == '+10.00'
+    assert row['Seeds'] == '0, 1' and row['Test IoU'] == '+1.90 ± 0.14' and row['Differ in'] == 'loss'
+    assert row['Noise'] == f'{100 * noise_within_seeds(plan):.2f}' != '0.00' and compared['`mp-tr-bce`, border pet', '`mp-tr-bce`']['Test IoU'] == '+9.80'
     text = space['tell_arms'](plan + arms, plan)
-    assert '`mp-tr-bce1` against `mp-tr-bce` (+2.00 ± 0.00)' in text and 'more than one kind of machine' not in text
-    assert 'more than one kind of machine' in space['tell_arms'](plan + [made_up('mp-tr-bce1', 0, .6, device='GPU')], plan)
+    assert '`mp-tr-bce1` against `mp-tr-bce` (+1.90 ± 0.14)' in text and 'border pet against' not in text and 'same kind of machine' not in text
+    assert 'not all run on the same kind of machine' in space['tell_arms'](plan + [made_up('mp-tr-bce1', 0, .6, device='GPU')], plan)
     assert 'No run of the plan' in space['tell_arms'](plan + [made_up('mp-tr-bce1', 5, .6)], plan)
 
 
 def test_the_reading_of_a_table_follows_from_it(plan):
-    space = cells_defining('setting_of', 'pairs_beyond', 'dice_minus_bce', 'reading')
+    space = cells_defining('setting_of', 'within_seeds', 'pairs_beyond', 'dice_minus_bce', 'reading')
     space['eight'] = {v.id for v in FACTORIAL}
     text = space['reading'](plan)
-    assert f'scatters between seeds by {100 * scatter(plan)[0]:.2f} points' in text and '3 of the 28 pairs' in text and 'Dice is ahead of weighted BCE in 4 of the four clean pairs, by +0.10' in text
-    assert 'In 16 of 16 runs the best epoch is the last one' in text and 'nothing can be said about noise' in space['reading'](plan[::2])
+    noise, means = noise_within_seeds(plan), {v.id: np.mean([row['test_iou'] for row in plan if row['variant'] == v.id]) for v in FACTORIAL}
+    far = sum(abs(a - b) > 2 * noise for a, b in combinations(means.values(), 2))  # two seeds: the difference's standard error is the noise
+    gains = [means[v.id] - means[v.id.replace('dice', 'bce')] for v in FACTORIAL if v.loss == 'dice']
+    assert 0 < far < 28 and f'scatters within a seed by {100 * noise:.2f} points' in text and f'{far} of the 28 pairs' in text
+    assert f'Dice is ahead of weighted BCE in {sum(gain > 0 for gain in gains)} of the four clean pairs, by {100 * np.mean(gains):+.2f}' in text
+    assert space['within_seeds'](plan[::2])[1] == 0
+    single = space['reading'](plan[::2])
+    assert 'In 16 of 16 runs the best epoch is the last one' in text and 'nothing can be said about noise' in single and 'In 8 of 8 runs' in single and 'scatters' not in single
+
+
+def test_our_runs_of_the_published_protocol_stand_beside_the_quoted_figures():
+    space = cells_defining('setting_of', 'beside_the_published')
+    assert space['beside_the_published']([]) == 'None has been run yet.'
+    rows = [made_up(v, 0, .7, protocol='published', val_accuracy=a) for v, a in (('mp-tr-bce', .90), ('mp-tr-dice', .91), ('str_conv-tr-bce', .89), ('str_conv-ups-dice', .85))]
+    text = space['beside_the_published'](rows)
+    assert '| exp1 `mp-tr-bce` | 93.45 % | 90.00 % | -3.45 |' in text and 'the order quoted is exp1 > exp2 > exp3 > exp4, ours exp2 > exp1 > exp3 > exp4' in text
 
 
 def test_costs_are_medians_over_the_epochs_with_their_range(finished, small):

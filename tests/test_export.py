@@ -3,6 +3,7 @@ import ast
 import importlib.util
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import numpy as np
@@ -139,6 +140,20 @@ def test_missing_libraries_are_named_with_the_command_that_installs_them(capsys,
     monkeypatch.setattr(export, 'find_spec', lambda name: None if name.startswith('onnx') else 'found')
     code, _, err = call(capsys, 'export', 'exp1', '--out', tmp_path)
     assert code == 2 and err.count('\n') == 1 and 'pip install "unet_course[export]"' in err and 'onnxscript' in err
+
+
+def test_two_networks_of_one_name_are_refused_before_anything_is_written(capsys, tmp_path, weights):
+    (tmp_path / 'a').mkdir()
+    shutil.copyfile(weights, tmp_path / 'a/best.pth')
+    for words in (['--out', tmp_path / 'out'], ['--format', 'playground', '--out', tmp_path / 'out']):
+        code, _, err = call(capsys, 'export', weights, tmp_path / 'a/best.pth', *words)
+        assert code == 2 and 'would be written 2 times' in err and not (tmp_path / 'out').exists()
+
+
+def test_a_name_is_never_a_path(tmp_path):
+    model = small_network()
+    save_weights(tmp_path / 'best.pth', model.state_dict(), SETTING | dict(model=model.config, variant='../../elsewhere'))
+    assert export.name_of(tmp_path / 'best.pth') == 'elsewhere'
 
 
 def test_where_a_source_leads(tmp_path):

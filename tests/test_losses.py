@@ -427,9 +427,10 @@ def test_brier_is_that_of_a_loop():
     assert brier(probs[:1], torch.full_like(targets[:1], IGNORE)).isnan().all()
 
 
-@pytest.mark.parametrize('call', [brier, reliability])
+@pytest.mark.parametrize('call', [brier, reliability, half_counts], ids=['brier', 'reliability', 'counts_at'])
 def test_logits_are_no_probabilities(call):
     logits, targets = sample(2, 1, 4, 4)
+    with pytest.raises(ValueError, match='^probs must lie in 0..1, not nan'): call(torch.full_like(logits, math.nan), targets)
     with pytest.raises(ValueError, match='^probs must lie in 0..1, not -'): call(logits, targets)
 
 

@@ -12,6 +12,8 @@ import torch
 from conftest import ROOT
 from runs import KillAtEvent, Run, SmallDisk, result, run_folder, run_words
 
+pytestmark = pytest.mark.skipif(os.name != 'posix', reason='kills processes and starts several that share a run as POSIX systems do')
+
 STARTED = 'mp-tr-dice/seed0'  # the line a run says when its training begins
 
 

@@ -45,7 +45,7 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     for name in args.tries.split(','):
         for variant in parse_variants(args.variants):
-            path = out / f'{name}-{variant.id}.json'
+            path = out / f'{name}-{variant.id}-seed{args.seed}.json'
             if path.exists(): continue
             recipe = replace(BASE, epochs=args.epochs, **TRIES[name])
             options = dict(pos_weight=POS_WEIGHT) if variant.loss == 'bce' else {}
@@ -55,11 +55,11 @@ def main():
             write_json(dict(attempt=name, change=TRIES[name], variant=variant.id, seed=args.seed, val_iou=best['score'], best_epoch=best['epoch'],
                             seconds=sum(row['seconds'] for row in trainer.history), **machine(device, amp)), path)
             print(name, variant.id, round(best['score'], 4), flush=True)
-    found = [json.loads(path.read_text()) for path in sorted(out.glob('*.json'))]
+    found = [json.loads(path.read_text()) for path in sorted(out.glob(f'*-seed{args.seed}.json'))]
     rows = []
     for name in TRIES:
         scores = {r['variant']: r['val_iou'] for r in found if r['attempt'] == name}
-        if len(scores) == len(VARIANTS): rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{k: f'{v:.4f}' for k, v in scores.items()}, mean=f'{np.mean(list(scores.values())):.4f}'))
+        if len(scores) == len(parse_variants(args.variants)): rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{k: f'{v:.4f}' for k, v in scores.items()}, mean=f'{np.mean(list(scores.values())):.4f}'))
     head = f'Validation IoU (mean over images) of single runs, width {args.width}, {args.size}x{args.size}, {args.epochs} epochs, seed {args.seed}, {found[0]["device"]}, AMP {found[0]["amp"]}. Base: {BASE}\n\n'
     (out / 'table.md').write_text(head + markdown_table(rows) + '\n')
     print(markdown_table(rows))

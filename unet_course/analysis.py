@@ -176,7 +176,7 @@ def verdicts(
         else: found += (f', {level:.0%} interval {100 * low:+.2f} to {100 * high:+.2f} ({seeds} seeds, {df} degrees of freedom); '
                         f'Holm p = {p:.2g} against the band of ±{100 * band:.1f}')
         least = band + t_quantile(1 - (1 - level) / len(CLAIMS), df) * row['se']  # passes the strictest step of Holm
-        if not outside and seeds > 1: found += ('; the interval lies within the band, so any difference is too small to matter here' if -band < low and high < band
+        if not outside and seeds > 1: found += ('; the interval lies within the band: neither level is ahead by more than is called equal here' if -band < low and high < band
                                                 else f'; at this noise any estimate beyond ±{100 * least:.2f} points would be decided')
         row |= dict(claim=claim, p_band=p, verdict=verdict, sentence=f'**{claim}: {verdict}**, for these implementations and this setting. {found}.')
     return rows

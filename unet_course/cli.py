@@ -101,12 +101,13 @@ def export_command(
 ) -> int:
     "Exit code of `export`: write networks as ONNX files, or the playground with them; each is checked against PyTorch first."
     from unet_course.experiments import FACTORIAL
-    from unet_course.export import export_onnx, write_playground
+    from unet_course.export import export_onnx, refuse_twins, write_playground
     if bool(args.sources) == args.all: raise ValueError('give variants or best.pth files, or --all for the eight networks of the package')
     if args.runtime and args.format != 'playground': raise ValueError('--runtime goes with --format playground')
     sources = [variant.id for variant in FACTORIAL] if args.all else args.sources
     if args.format == 'playground': write_playground(sources, args.out, args.runtime, args.precision)
     else:
+        refuse_twins(sources)
         for source in sources: export_onnx(source, args.out, args.precision)
     return 0
 
@@ -131,8 +132,11 @@ def cache_command(
     import shutil
     from unet_course.data import cache_dir
     folder = cache_dir()
-    size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()) if folder.is_dir() else 0
-    if args.clear and folder.is_dir(): shutil.rmtree(folder)
+    ours = [p for pattern in ('pets-*px-*-*', 'pets-*px-*.lock') for p in folder.glob(pattern)]  # the folder may be a person's own, with other things in it
+    size = sum(p.stat().st_size for path in ours for p in [path, *path.rglob('*')] if p.is_file())
+    if args.clear:
+        for path in ours: shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if folder.is_dir() and not any(folder.iterdir()): folder.rmdir()
     print(f'{folder}: {size / 2**20:.0f} MiB' + (' deleted' if args.clear else ''))
     return 0
 
@@ -281,7 +285,8 @@ def main(
     args = make_parser().parse_args(argv)
     try: code = args.function(args)
     except KeyboardInterrupt:
-        print('\nunet-course: stopped; the same command goes on from the last checkpoint', file=sys.stderr)
+        fresh = ', without --fresh' if getattr(args, 'fresh', False) else ''
+        print('\nunet-course: stopped' + (f'; the same command{fresh} goes on from the last checkpoint' if args.function is run_command else ''), file=sys.stderr)
         code = 130
     except (ValueError, OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error).__name__ != 'TrainingError': raise

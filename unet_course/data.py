@@ -809,6 +809,7 @@ def batches(
     if seed is not None: order = order[epoch_order(len(order), seed, epoch)]
     table = augmentation_table(len(pets), seed, epoch) if augmented else None
     stored = pets.images.permute(0, 2, 3, 1)
+    overlap = torch.device(device).type == 'cuda'  # elsewhere a copy that nobody waits for may read memory that is freed
 
     def steps():
         for first in range(start * batch_size, len(order), batch_size):
@@ -817,8 +818,8 @@ def batches(
             idle = len(rows) == 0  # a last batch smaller than the number of processes: take part, but count nothing
             if idle: rows = together[:1]
             at = rows.to(stored.device)
-            images = stored.index_select(0, at).to(device, non_blocking=True).permute(0, 3, 1, 2)
-            trimaps = pets.trimaps.index_select(0, at).to(device, non_blocking=True)
+            images = stored.index_select(0, at).to(device, non_blocking=overlap).permute(0, 3, 1, 2)
+            trimaps = pets.trimaps.index_select(0, at).to(device, non_blocking=overlap)
             if augmented: images, trimaps = augment(images, trimaps, table[rows])
             else: images = normalize(images)
             targets = make_targets(trimaps, border)

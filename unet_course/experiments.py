@@ -165,7 +165,7 @@ def measure(
     pos_weight: float = 1.0,  # of the loss it was trained with: the corrected calibration takes it out
     batch_size: int = 64,     # images at once
 ) -> dict:  # arrays: one entry an image, or the split's calibration bins; `counts_at`: [images, thresholds, 4]
-    "What a network does on a split, computed in fp32 in one pass."
+    "What a network does on a split, in one pass without autocast: fp32 (inside the convolutions of recent GPUs TF32, unless it is turned off in PyTorch)."
     parts, bins, bins_corrected = [], 0, 0
     for images, targets in batches(pets, index, batch_size, border=border, device=device):
         logits = model(images).float()
@@ -201,6 +201,7 @@ def summarise(
     counts, total = (torch.from_numpy(np.asarray(x).astype(np.int64)) for x in (kept['counts'], kept['counts'].sum(0, dtype=np.int64)))
     other = torch.from_numpy(kept['counts_threshold'].astype(np.int64))
     means = {name: np.asarray(kept[name], dtype=np.float64) for name in ('boundary_2', 'boundary_4', 'brier', 'brier_corrected', 'grid')}
+    if not all(np.isfinite(means[name]).all() for name in ('boundary_2', 'boundary_4')): means['boundary_2'] = means['boundary_4'] = np.array([np.nan])  # a border is ignored: undefined
     defined = {name: (float(np.nanmean(x)) if np.isfinite(x).any() else None) for name, x in means.items()}
     return dict(images=len(counts), accuracy=accuracy(total).item(), iou=iou(counts).mean().item(), dice=dice(counts).mean().item(),
                 iou_dataset=iou(total).item(), dice_dataset=dice(total).item(), iou_threshold=iou(other).mean().item(),
@@ -309,6 +310,13 @@ def prepare(
     write_json(dict(config=config.to_dict()), folder / 'config.json')
 
 # %% ../nbs/05_experiments.ipynb #7668ae04
+def choose_format(
+    config: RunConfig,     # what to run
+    device: torch.device,  # where to compute
+) -> torch.dtype | None:  # None: no autocast
+    "The number format of a run's autocast: what `choose_amp` says, and fp16 for the published protocol on a GPU, as published."
+    return choose_amp('fp16' if config.protocol == 'published' and device.type == 'cuda' and config.amp == 'auto' else config.amp, device)
+
 def train_and_measure(
     config: RunConfig,          # what to run
     pets: Pets,                 # from `load_data`
@@ -320,7 +328,8 @@ def train_and_measure(
     log,                        # called with a line of text now and then
 ) -> dict:  # what metrics.json holds
     "The metrics of a run that is trained, or trained on, now."
-    dtype = choose_amp('fp16' if config.protocol == 'published' and device.type == 'cuda' and config.amp == 'auto' else config.amp, device)
+    if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
+    dtype = choose_format(config, device)
     options = dict(pos_weight=POS_WEIGHT) if config.variant.loss == 'bce' else {}
     trainer = Trainer(create_model(config.model, seed=config.seed), make_loss(config.variant.loss, **options).to(device), pets, split, config.recipe, config.seed,
                       config.border, device, dtype, folder / 'last.ckpt', checkpoint_minutes, keep_going, log)
@@ -337,14 +346,14 @@ def evaluate(
     pos_weight = getattr(trainer.loss_function, 'pos_weight', 1.0)
     figures, kept = {}, {}
     for part in [name for name in ('val', 'test') if name in split]:
-        measured = measure(model, pets, split[part], config.border, device, pos_weight)
+        measured = measure(model, pets, split[part], config.border, device, pos_weight, min(64, config.recipe.batch_size))  # what was trained fits
         if part == 'val': threshold = best_threshold(measured)
         result = keep_counts(measured, threshold)
         figures[part] = summarise(result)
         kept |= {f'{part}_{name}': value for name, value in result.items()}
     if 'test' in split:
         index = kept_index(split['test'])
-        result = keep_masks(model, pets, index, device)
+        result = keep_masks(model, pets, index, device, min(50, config.recipe.batch_size))
         figures['test']['shift'] = float(result['shift'].mean())
         kept |= result | dict(masks_index=index.numpy())
     return figures, kept, threshold
@@ -403,7 +412,7 @@ def estimate_minutes(
     for config in configs:
         key = (config.variant.down, config.variant.up)
         if key not in kinds:
-            quiet = Trainer(create_model(config.model, seed=0), make_loss(config.variant.loss), pets, split, replace(config.recipe, epochs=1), 0, config.border, device, choose_amp(config.amp, device))
+            quiet = Trainer(create_model(config.model, seed=0), make_loss(config.variant.loss), pets, split, replace(config.recipe, epochs=1), 0, config.border, device, choose_format(config, device))
             quiet.model.train()
             data, times = quiet.batches('train', seed=0, epoch=0, augmented=config.recipe.augmented), []
             for _ in range(min(4, quiet.steps)):  # the first one is warm-up
@@ -432,39 +441,41 @@ def run_all(
     if world()[1] > 1: on_first(lambda: load_data(first, root) and None)  # decoded by one process, then found by the others
     pets, split = load_data(first, root)
     todo = [c for c in configs if options.get('fresh') or not finished(c, Path(out) / c.folder)]  # another config is refused before anything is timed
-    dtype = choose_amp(first.amp, device)
+    dtype = choose_format(first, device)
     minutes = f'about {max(1, round(estimate_minutes(todo, pets, split, device)))} min' if todo else 'all done before'
-    log(f'{len(configs)} runs: {describe(asdict(first) | dict(epochs=first.recipe.epochs))}; {len(split["train"])} training images; '
+    log(f'{len(configs)} runs: {describe(asdict(first) | dict(epochs=first.recipe.epochs, batch_size=first.recipe.batch_size))}; {len(split["train"])} training images; '
         f'device {machine(device, dtype)["device"]}, AMP {machine(device, dtype)["amp"]}; {minutes}')
     for config in configs: run(config, pets, split, out, device, log=log, **options)
     return [row for c in configs for row in read_runs([Path(out) / c.folder])]
 
 # %% ../nbs/05_experiments.ipynb #f989b13e
 def describe(
-    setting: dict,  # has data, protocol, width, size, epochs and border, as a row of `read_runs` does
+    setting: dict,  # has data, protocol, width, size, epochs, border and perhaps batch_size, as a row of `read_runs` does
 ) -> str:
     "A table's setting in words."
     borders = dict(background='border as background', pet='border as pet', ignore='border ignored')
     names = dict(pets='Oxford-IIIT Pet', synthetic='procedural pets')
+    batch = setting.get('batch_size', 32)
     return (f"{names[setting['data']]}, {setting['protocol']} protocol, width {setting['width']}, {setting['size']}x{setting['size']} pixels, "
-            f"{setting['epochs']} epochs, {borders[setting['border']]}")
+            f"{setting['epochs']} epochs, {f'batches of {batch}, ' if batch != 32 else ''}{borders[setting['border']]}")
 
 # %% ../nbs/05_experiments.ipynb #34ce462b
 def read_runs(
     folders: list[Path],  # run folders, or folders above them
 ) -> list[dict]:  # one row a finished run, sorted by setting, variant and seed; figures that a run does not have are None
-    "The finished runs below the folders."
-    rows, order = {}, {v.id: i for i, v in enumerate([*EXPERIMENTS.values(), *FACTORIAL])}
+    "The finished runs below the folders; copies of one run count once."
+    rows, order, seen = {}, {v.id: i for i, v in enumerate([*EXPERIMENTS.values(), *FACTORIAL])}, {}
     for folder in map(Path, folders):
         if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder; give the --out folder of unet-course run')
-        for path in folder.rglob('metrics.json'):
+        for path in sorted(folder.rglob('metrics.json')):
             try:
                 config, metrics = read_json(path.parent / 'config.json')['config'], read_json(path)
                 test, val = metrics.get('test', {}), metrics['val']
                 val_accuracy = val['batch_accuracy'] if config['protocol'] == 'published' else val['accuracy']
+                if seen.setdefault(json.dumps([config, metrics], sort_keys=True), path.parent.resolve()) != path.parent.resolve(): continue  # a copy of a run
                 keys = ('protocol', 'data', 'width', 'size', 'border')
                 rows[path.parent.resolve()] = dict(
-                    variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'],
+                    variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'], batch_size=config['recipe']['batch_size'],
                     val_accuracy=val_accuracy, val_loss=val['loss'], val_iou=val['iou'], test_accuracy=test.get('accuracy'), test_iou=test.get('iou'), test_dice=test.get('dice'), test_iou_threshold=test.get('iou_threshold'),
                     best_epoch=metrics['best_epoch'], parameters=metrics['parameters'], macs=metrics['macs'], seconds=metrics['seconds'],
                     images_per_second=metrics['images_per_second'], peak_memory_mb=metrics['peak_memory_mb'], device=metrics['device'], amp=metrics['amp'])
@@ -494,7 +505,7 @@ def results_table(
     rows: list[dict],  # from `read_runs`
 ) -> str:  # Markdown: a heading line and a table for every setting
     "The table of the original with test figures, at 0.5 and at each run's own threshold: mean and, over several seeds, standard deviation."
-    texts, settings = [], ('data', 'protocol', 'width', 'size', 'border', 'epochs', 'device', 'amp')
+    texts, settings = [], ('data', 'protocol', 'width', 'size', 'border', 'epochs', 'batch_size', 'device', 'amp')
     aliases = {v.id: k for k, v in EXPERIMENTS.items()}
     for setting in dict.fromkeys(tuple(r[k] for k in settings) for r in rows):
         here = [r for r in rows if tuple(r[k] for k in settings) == setting]
@@ -660,10 +671,11 @@ def mask_paths(
     if single and out.suffix.lower() != '.png': raise ValueError(f'{out}: masks are written as PNG; give a name that ends in .png, or a folder that exists')
     if not single and out.is_file(): raise ValueError(f'{out} is a file; several masks need a folder')
     targets = [out] if single else [out / f'{p.stem}.png' for p in photos]
-    if len(set(targets)) < len(targets): targets = [out / f'{p.name}.png' for p in photos]
-    if len(set(targets)) < len(set(photos)): raise ValueError('several pictures have the same name; give each folder an --out of its own')
-    if overwritten := {p.resolve() for p in photos} & {t.resolve() for t in targets}:
-        raise ValueError(f'{sorted(overwritten)[0]}: the mask would replace the picture; give another --out')
+    def different(names): return len({str(name).casefold() for name in names})  # on many disks A.png and a.png are one file
+    if different(targets) < len(targets): targets = [out / f'{p.name}.png' for p in photos]
+    if different(targets) < len(set(photos)): raise ValueError('several pictures have the same name; give each folder an --out of its own')
+    for target in targets:
+        if target.exists() and any(target.samefile(p) for p in photos if p.exists()): raise ValueError(f'{target.resolve()}: the mask would replace the picture; give another --out')
     return list(zip(photos, targets))
 
 # %% ../nbs/05_experiments.ipynb #1f3831b8

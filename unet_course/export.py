@@ -136,6 +136,22 @@ def test_figures(
     if path.parent == package_folder() / 'weights': return (read_json(path.parent / 'card.json') or {}).get(variant, {}).get('test')
     return (read_json(path.parent / 'metrics.json') or {}).get('test')
 
+# %% ../nbs/playground.ipynb #9a0c0017
+def name_of(
+    source: str | Path,  # as for `export_onnx`
+) -> str:  # such as mp-tr-dice
+    "The name of a network: its variant's, else its file's; never a path, wherever the file is from."
+    path = find_weights(source)
+    return Path(load_weights(path)[1].get('variant') or path.stem).name
+
+def refuse_twins(
+    sources: list,  # as for `export_onnx`
+):
+    "None; `ValueError` if two of the networks would be one file."
+    names = list(map(name_of, sources))
+    twice = [name for name in names if names.count(name) > 1]
+    if twice: raise ValueError(f'{twice[0]}.onnx would be written {len(twice)} times: export these networks one by one, each to a folder of its own')
+
 # %% ../nbs/playground.ipynb #4343d59f
 def export_onnx(
     source: str | Path,       # a variant's id or alias, or the path of a best.pth
@@ -149,7 +165,7 @@ def export_onnx(
     if precision not in ('fp16', 'fp32'): raise ValueError(f'precision={precision!r}: use fp16 or fp32')
     path, out = find_weights(source), Path(out)
     model, config = load_weights(path)
-    size, step, name = model.trained_size, 2 ** model.config['depth'], config.get('variant') or path.stem
+    size, step, name = model.trained_size, 2 ** model.config['depth'], name_of(path)
     if size % step: raise ValueError(f'{path}: trained at {size} pixels a side; the export takes multiples of {step}')
     if model.config['in_channels'] != 3 or model.config['out_channels'] != 1: raise ValueError(f'{path}: the export takes networks of 3 channels in and 1 out')
     stored = round_weights(model) if precision == 'fp16' else model
@@ -243,6 +259,7 @@ def write_playground(
         for part in parts:
             if not (Path(runtime) / part['file']).is_file(): raise FileNotFoundError(f"{runtime}: no {part['file']}; the folder must hold dist/ of onnxruntime-web {RUNTIME['version']}")
             if integrity((Path(runtime) / part['file']).read_bytes()) != part['integrity']: raise ValueError(f"{Path(runtime) / part['file']}: not the file of onnxruntime-web {RUNTIME['version']}")
+    refuse_twins(sources)
     files = [export_onnx(name, out / 'models', precision, log) for name in sources]
     if runtime:
         (out / 'runtime').mkdir(exist_ok=True)

@@ -254,7 +254,7 @@ def _counted_probs(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # probabilities, targets, mask
     "Returns what `_counted` does; raises ValueError for logits."
     p, y, counted = _counted(probs, targets)
-    if ((p < 0) | (p > 1)).any(): raise ValueError(f'probs must lie in 0..1, not {p.min():.3g} to {p.max():.3g}; take torch.sigmoid of logits first')
+    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'probs must lie in 0..1, not {p.min():.3g} to {p.max():.3g}; take torch.sigmoid of logits first')
     return p, y, counted
 
 # %% ../nbs/03_losses.ipynb #db83d11e

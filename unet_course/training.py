@@ -236,7 +236,7 @@ def save_atomic(
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else error.__context__  # torch.save wraps a full disk in an error of its own
         if not isinstance(reason, OSError): raise
-        raise OSError(f'{path}: could not be written ({reason.strerror or reason}); what was there before is untouched. Make room or another --out, then go on with the same command') from error
+        raise OSError(f'{path}: could not be written ({reason.strerror or reason}); what was there before is untouched. Make room or another --out, then go on with the same command (without --fresh)') from error
     finally: partial.unlink(missing_ok=True)
     return path
 
@@ -459,7 +459,7 @@ class Trainer(TrainingState):
 def peak_memory_mb(
     device: torch.device,  # CUDA: the allocator's peak; else the process's largest resident size
 ) -> int:  # MiB; 0 where the system does not say
-    "The peak memory so far."
+    "The peak memory so far: of the run on a GPU; on a CPU of the process, with all that it did before."
     if device.type == 'cuda': return torch.cuda.max_memory_allocated(device) // 2**20
     try: import resource
     except ImportError: return 0  # Windows
