@@ -16,13 +16,15 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 class BuildWithCourse(build_py):
     """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
-    Per-image measurements are copied for seed 0 only: all of them would outgrow the wheel.
+    Per-image measurements are copied for seed 0 of what has several seeds, which chapter 06 analyses: all of them would outgrow the wheel.
     """
 
     def run(self):
         super().run()
+        results = HERE / 'results'
+        analysed = [path.relative_to(results).as_posix() for path in results.glob('**/seed0/evaluation.npz') if (path.parents[1] / 'seed1').is_dir()]
         course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
-                  'results': (HERE / 'results', ['**/*.json', '**/*.csv', '**/*.md', '**/seed0/evaluation.npz']),
+                  'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():
             target = Path(self.build_lib) / cfg['lib_name'] / name
