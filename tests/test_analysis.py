@@ -150,7 +150,7 @@ def test_verdicts_follow_the_effect_that_is_there(factor, effect, verdict):
 
 def test_a_certain_difference_within_the_band_decides_nothing_and_says_that_it_is_small():
     row = verdicts(made(effect=BAND / 2, noise=1e-5))[0]
-    assert row['low'] > 0 and row['verdict'] == 'not decided' and 'too small to matter' in row['sentence']
+    assert row['low'] > 0 and row['verdict'] == 'not decided' and 'neither level is ahead by more than is called equal' in row['sentence']
 
 
 def test_noise_is_said():
