@@ -76,6 +76,16 @@ def test_exercises_are_their_solutions_with_the_answers_taken_out(path):
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_definition_is_replaced_before_it_is_used(path):
+    "It would be an old one left behind, or stand where a call belongs. A solution repeats its exercise by design."
+    nb = nbformat.read(path, as_version=4)
+    solutions = set(tool.solutions(nb))
+    code = '\n'.join(cell.source for i, cell in enumerate(nb.cells) if cell.cell_type == 'code' and i not in solutions)
+    for name in set(re.findall(r'^(?:def|class) (\w+)', code, re.M)):
+        for part in re.split(rf'^(?:def|class) {name}\b', code, flags=re.M)[1:-1]: assert re.search(rf'\b{name}\b', part), name
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_runs_top_to_bottom_offline(path, tmp_path, monkeypatch):
     "The tiny configuration of the same code, without the dataset; a proxy that refuses every connection stands for being offline."
     monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'nothing'))

@@ -37,9 +37,11 @@ def test_figures_follow_from_the_kept_measurements(folder):
 
 
 def test_readme_shows_the_results_as_they_are():
-    text, best = (ROOT / 'README.md').read_text(encoding='utf-8'), find_factorials(ROOT / 'results')[0]
-    assert results_table(read_runs(sorted({row['folder'] for row in best.runs.values()}))).strip() in text
-    for verdict in verdicts(best.values('test_iou')): assert f"- {verdict['sentence']}\n" in text
+    text, found = (ROOT / 'README.md').read_text(encoding='utf-8'), [f for f in find_factorials(ROOT / 'results') if len(f.seeds) > 1]
+    assert found
+    for factorial in found:
+        assert results_table(read_runs(sorted({row['folder'] for row in factorial.runs.values()}))).strip() in text
+        for verdict in verdicts(factorial.values('test_iou')): assert f"- {verdict['sentence']}\n" in text
 
 
 def test_the_card_names_every_shipped_file():

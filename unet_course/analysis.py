@@ -82,7 +82,7 @@ class Factorial:
 # %% ../nbs/06_analysis.ipynb #873ba035
 def find_factorials(
     folder: Path,  # run folders lie somewhere below it; it need not exist
-) -> list:  # of Factorial: photos before procedural pets, several seeds before one, then the larger networks and images, then more seeds
+) -> list:  # of Factorial: photos before procedural pets, the border as background before others, several seeds before one, then width, size, epochs and seeds, the larger first
     "Returns every complete factorial of the course's protocol; of two runs with the same config the first by path counts."
     groups, found = {}, []
     for path in sorted(Path(folder).rglob('metrics.json')):
@@ -90,7 +90,7 @@ def find_factorials(
         if not config or config['protocol'] != 'course': continue
         row = read_runs([path.parent])[0] | {f'test_{k}': v for k, v in metrics['test'].items()}
         row |= dict(folder=path.parent, threshold=metrics['threshold'], recipe=config['recipe'])
-        setting = json.dumps({k: v for k, v in config.items() if k not in ('variant', 'seed', 'model')}, sort_keys=True)
+        setting = json.dumps({k: v for k, v in config.items() if k not in ('variant', 'seed', 'model')} | {k: row[k] for k in ('device', 'amp')}, sort_keys=True)
         groups.setdefault(setting, {}).setdefault((row['seed'], row['variant']), row)
     for runs in groups.values():
         seeds = tuple(sorted(seed for seed in {seed for seed, _ in runs} if all((seed, v.id) in runs for v in FACTORIAL)))
