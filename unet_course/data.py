@@ -45,7 +45,14 @@ class Pets:
     names: list[str]       # file names without ending, e.g. 'Abyssinian_1'
     breeds: torch.Tensor   # int64 [N], 1..37 (synthetic pets: the coat)
     test: torch.Tensor     # bool [N], True for the official test split
-    source: str            # 'pets' for photos, 'synthetic' for drawn ones
+    source: str            # 'pets' for photos, 'synthetic' for drawn ones, anything else for your own
+
+    def __post_init__(self):
+        n, images, trimaps = len(self.names), tuple(self.images.shape), tuple(self.trimaps.shape)
+        if len(images) != 4 or images[:2] != (n, 3) or images[2] != images[3] or self.images.dtype != torch.uint8:
+            raise ValueError(f'images are {self.images.dtype} {list(images)}: uint8 [{n}, 3, side, side] is wanted, a square colour picture for each of the {n} names')
+        if trimaps != (n, *images[2:]) or self.trimaps.dtype != torch.uint8: raise ValueError(f'trimaps are {self.trimaps.dtype} {list(trimaps)}: uint8 {[n, *images[2:]]} is wanted, as the images have it')
+        if (len(self.breeds), len(self.test)) != (n, n): raise ValueError(f'{len(self.breeds)} breeds and {len(self.test)} marks of the test split for {n} names: one of each for every name is wanted')
 
     def __len__(self): return len(self.names)
 

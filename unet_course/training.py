@@ -329,6 +329,8 @@ class TrainingState:
         keep_going: bool = False,        # go on although every pixel gets one class
         log=print,              # called with one line of text an epoch, in the first process
     ):
+        low, high = (int(x) for x in torch.aminmax(pets.trimaps))
+        if not 1 <= low <= high <= 3: raise ValueError(f'trimaps hold values from {low} to {high}: 1 is pet, 2 background, 3 border')
         self.device, (self.rank, self.processes) = torch.device(device), world()
         if self.processes > 1 and self.device.type == 'cuda': model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.model = model.to(self.device, memory_format=torch.channels_last)
