@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_pets_keep_their_layout_and_their_rows_together(drawn):
         assert part.names[k] == drawn.names[i] and part.breeds[k] == drawn.breeds[i] and part.test[k] == drawn.test[i]
     assert drawn.to('cpu').images.is_contiguous(memory_format=torch.channels_last)
     assert drawn.to('meta').images.device.type == 'meta' and drawn.to('meta').names == drawn.names
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(images=torch.zeros(24, 3, 32, 48, dtype=torch.uint8)), r'images are torch.uint8 \[24, 3, 32, 48\]: uint8 \[24, 3, side, side\]'),
+    (dict(images=torch.zeros(24, 3, 32, 32)), 'images are torch.float32'),
+    (dict(images=torch.zeros(24, 1, 32, 32, dtype=torch.uint8)), 'a square colour picture'),
+    (dict(trimaps=torch.ones(24, 1, 32, 32, dtype=torch.uint8)), r'trimaps are torch.uint8 \[24, 1, 32, 32\]: uint8 \[24, 32, 32\]'),
+    (dict(trimaps=torch.ones(24, 32, 32)), 'trimaps are torch.float32'),
+    (dict(breeds=torch.ones(23, dtype=torch.int64)), '23 breeds and 24 marks of the test split for 24 names'),
+    (dict(names=['one']), r'\[1, 3, side, side\]')], ids=lambda x: '' if isinstance(x, str) else next(iter(x)))
+def test_pets_of_other_shapes_are_refused(drawn, change, message):
+    with pytest.raises(ValueError, match=message): replace(drawn, **change)
 
 
 def test_folders_follow_argument_then_environment(monkeypatch, tmp_path):
@@ -537,7 +550,6 @@ def test_batches_leave_the_pets_alone(drawn):
 def test_show_pets_credits_photos(drawn):
     import matplotlib
     matplotlib.use('Agg')
-    from dataclasses import replace
     figure = show_pets(drawn, [0, 5, 7, 9, 11], columns=2)
     assert len(figure.axes) == 12 and sum(bool(ax.images) for ax in figure.axes) == 10
     credit = lambda figure: figure.legends[0].get_title().get_text()

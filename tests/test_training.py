@@ -41,6 +41,12 @@ def numbers(history):
     return [{k: v for k, v in row.items() if k not in ('seconds', 'images_per_second', 'peak_memory_mb')} for row in history]
 
 
+def test_masks_that_are_no_trimaps_are_refused(small):
+    pets, split = small
+    with pytest.raises(ValueError, match='trimaps hold values from 0 to 255: 1 is pet, 2 background, 3 border'):
+        make_trainer((replace(pets, trimaps=(pets.trimaps == 1).to(torch.uint8) * 255), split))
+
+
 def test_choose_device_names_what_is_wrong():
     assert choose_device('cpu').type == 'cpu'
     with pytest.raises(ValueError, match='no such device type'): choose_device('toaster')
