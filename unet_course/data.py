@@ -787,7 +787,7 @@ def augment(
     grid = sampling_grid(theta, images.shape[-1])
     look = lambda values, mode: F.grid_sample(values.to(torch.float32, memory_format=torch.contiguous_format), grid, mode=mode, padding_mode='reflection', align_corners=False)
     trimaps, images = look(trimaps[:, None], 'nearest'), look(images, 'bilinear')
-    light, stretch = (1 + either(uniform, AUGMENTATION[name]) for name, uniform in dict(brightness=brightness, contrast=contrast).items())
+    light, stretch = 1 + either(brightness, AUGMENTATION['brightness']), 1 + either(contrast, AUGMENTATION['contrast'])
     factor, offset = light * stretch / 255, light * (1 - stretch) / 255 * images.mean((1, 2, 3))  # ((image - mean) * stretch + mean) * light / 255, sorted
     images = images.mul_(factor.view(-1, 1, 1, 1)).add_(offset.view(-1, 1, 1, 1)).clamp_(0, 1)  # in place: new memory would cost more than the sums
     return images.contiguous(memory_format=torch.channels_last), trimaps[:, 0].to(torch.uint8)
