@@ -81,8 +81,9 @@ async function load(file, progress) {
     if (await digest(buffer) === file.integrity) { progress(buffer.byteLength); return buffer; }
     await store.delete(file.url);
   }
+  // Past the browser's own cache: it may hold a damaged or an older file, and the server may well say that nothing has changed.
   // Without a secure context there is no crypto.subtle; then the browser itself compares, and cannot say how far it is.
-  const answer = await fetch(file.url, crypto.subtle ? {} : {integrity: file.integrity}).catch(() => null);
+  const answer = await fetch(file.url, crypto.subtle ? {cache: 'no-store'} : {integrity: file.integrity}).catch(() => null);
   if (!answer) throw new Error(`${file.what} could not be loaded${navigator.onLine === false ? ': you are offline' : ''}. Look at your connection, then try again.`);
   if (!answer.ok) throw new Error(`${file.what} could not be loaded (the server says ${answer.status}). Try again later.`);
   const parts = [], reader = answer.body.getReader();
@@ -296,7 +297,7 @@ class Playground {
     if (missing) { this.$('.pg-fallback').textContent = `This browser is too old for the playground: it has no ${missing}. Firefox, Chrome, Edge and Safari have had it since 2023.`; return; }
     let manifest;
     try {
-      const answer = await fetch(this.base + 'manifest.json');
+      const answer = await fetch(this.base + 'manifest.json', {cache: 'no-cache'});  // an old one would refuse the files of a new site
       if (!answer.ok) throw new Error();
       manifest = await answer.json();
     } catch { this.$('.pg-fallback').textContent = 'The playground cannot find its networks here. They are built with the site; to serve the page yourself: unet-course export --all --format playground --out DIR'; return; }
