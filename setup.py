@@ -1,6 +1,7 @@
 """Packaging: every fact comes from settings.ini; the wheel also carries the notebooks, the small results and the weights."""
 import shutil
 from configparser import ConfigParser
+from itertools import product
 from pathlib import Path
 
 from setuptools import setup
@@ -10,19 +11,22 @@ HERE = Path(__file__).parent
 parser = ConfigParser(delimiters=['='])
 parser.read(HERE / 'settings.ini', encoding='utf-8')
 cfg = parser['DEFAULT']
+FACTORIAL = ['-'.join(levels) for levels in product(('mp', 'str_conv'), ('tr', 'ups'), ('bce', 'dice'))]
 STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable']
 
 
 class BuildWithCourse(build_py):
     """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
-    Per-image measurements are copied for seed 0 of what has several seeds, which chapter 06 analyses: all of them would outgrow the wheel.
+    Per-image measurements are copied for seed 0 of the settings that chapter 06 analyses, those with all eight variants and several seeds:
+    all of them would outgrow the wheel.
     """
 
     def run(self):
         super().run()
         results = HERE / 'results'
-        analysed = [path.relative_to(results).as_posix() for path in results.glob('**/seed0/evaluation.npz') if (path.parents[1] / 'seed1').is_dir()]
+        settings = [folder for folder in results.glob('*') if all((folder / variant / 'seed1').is_dir() for variant in FACTORIAL)]
+        analysed = [f'{folder.name}/{variant}/seed0/evaluation.npz' for folder in settings for variant in FACTORIAL]
         course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
@@ -70,5 +74,6 @@ setup(
     # nbdev: where names in backticks and the links to the source on the site lead
     entry_points={'console_scripts': ['unet-course = unet_course.cli:main'], 'nbdev': [f"{cfg['lib_name']} = {cfg['lib_name']}._modidx:d"]},
     cmdclass={'build_py': BuildWithCourse},
+    options={'build': {'build_base': '_build'}},  # nbdev would take the notebooks in build/ for ours; it leaves folders with an underscore alone
     zip_safe=False,
 )

@@ -1,6 +1,7 @@
 "Chapter 00: reading, checking, decoding, splitting, augmenting, batching."
 import io
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -18,7 +19,7 @@ from PIL import Image
 import unet_course.data as data
 from unet_course.data import (AUGMENTATION, BACKGROUND, BORDER, IGNORE, PET, Pets, augment, augmentation_table, batches, cache_dir, check_pets,
                               course_split, data_root, epoch_order, find_pets, load_pets, make_targets, normalize, pets_or_synthetic,
-                              published_split, read_lists, read_pair, show_pets, synthetic_pets, to_rgb)
+                              published_split, read_lists, read_pair, read_pairs, show_pets, synthetic_pets, to_rgb)
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ['beagle_1', 'Abyssinian_10', 'Abyssinian_1', 'pug_1']  # the last is the test split
@@ -133,6 +134,23 @@ def test_incomplete_is_not_found(folder, missing):
     assert find_pets(folder.parent) is None
 
 
+@pytest.mark.parametrize('missing', ['images', 'annotations/trimaps'])
+def test_half_unpacked_is_not_found(folder, missing):
+    shutil.rmtree(folder / missing)
+    assert find_pets(folder.parent) is None
+    with pytest.raises(FileNotFoundError, match='unet-course download'): load_pets(folder.parent)
+
+
+def test_pairs_are_not_read_far_ahead(folder, monkeypatch):
+    begun = []
+    monkeypatch.setattr('unet_course.data.read_pair', lambda folder, name, size: begun.append(name))
+    pairs = read_pairs(folder, [str(i) for i in range(500)])
+    assert next(pairs) == ('0', None)
+    pairs.close()
+    assert len(begun) <= 64
+    assert [name for name, _ in read_pairs(folder, [str(i) for i in range(200)])] == [str(i) for i in range(200)]
+
+
 def test_two_empty_folders_are_no_dataset(tmp_path):
     (tmp_path / 'oxford-iiit-pet/images').mkdir(parents=True)
     (tmp_path / 'oxford-iiit-pet/annotations').mkdir()
@@ -182,6 +200,13 @@ def test_transparency_is_shown_on_white():
     palette.putpalette([0, 0, 0, 9, 9, 9])
     palette.info['transparency'] = 1
     assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_grey_of_many_bits_becomes_rgb():
+    ramp = np.array([[0, 100, 200, 255]])
+    for dtype, factor in ((np.uint16, 257), (np.int32, 257), (np.int32, 1)):
+        assert np.asarray(to_rgb(Image.fromarray((ramp * factor).astype(dtype))))[..., 0].tolist() == ramp.tolist()
+    with pytest.raises(ValueError, match='fractions'): to_rgb(Image.fromarray(ramp.astype(np.float32)))
 
 
 def test_exif_turns_only_where_the_trimap_says_so(folder):
@@ -372,6 +397,23 @@ def test_course_split_of_drawn_pets():
     assert torch.cat(list(split.values())).sort().values.tolist() == list(range(100))
     assert all(len(rows) for rows in course_split(fake_pets([(3, 0)], 'synthetic')).values())
     with pytest.raises(ValueError, match='at least 3'): course_split(fake_pets([(2, 0)], 'synthetic'))
+
+
+def test_course_split_leaves_no_part_empty():
+    assert len(course_split(fake_pets([(10, 0)]))['val']) == 1
+    with pytest.raises(ValueError, match='9 pictures leaves 9 to train with and 0 to validate on'): course_split(fake_pets([(9, 4)]))
+    with pytest.raises(ValueError, match='0 to train with'): course_split(fake_pets([(4, 0)], 'synthetic'), .7)
+
+
+@pytest.mark.parametrize('rows', [torch.tensor([True, False] * 12), np.arange(24) > 3, [True, False], [1.7], torch.ones(3)], ids=['mask', 'numpy mask', 'list', 'fraction', 'floats'])
+def test_a_mask_is_not_taken_for_rows(drawn, rows):
+    with pytest.raises(ValueError, match='nonzero'): drawn.subset(rows)
+    with pytest.raises(ValueError, match='nonzero'): batches(drawn, rows, 4)
+
+
+def test_rows_may_be_lists_arrays_or_tensors(drawn):
+    for rows in ([3, 1], np.array([3, 1]), torch.tensor([3, 1], dtype=torch.int32)): assert drawn.subset(rows).names == [drawn.names[3], drawn.names[1]]
+    assert len(drawn.subset([])) == 0
 
 
 @pytest.mark.parametrize('fraction', [0, 1, -.1, 1.5])

@@ -167,6 +167,14 @@ def test_macs_by_hand():
     assert count_macs(layers, 10) == by_hand
 
 
+def test_macs_of_a_module_that_is_called_twice():
+    twice = nn.Conv2d(3, 3, 3, padding=1)
+    assert count_macs(nn.Sequential(twice, twice), 8) == 2 * 3 * 3 * 9 * 8 * 8
+    model = nn.Sequential(twice)
+    model.config = object()  # somebody else's, not a mapping
+    assert count_macs(model, 8) == 3 * 3 * 9 * 8 * 8
+
+
 def test_macs_of_a_small_unet_by_hand():
     model = UNet(base_width=2, depth=1, downsample_mode='str_conv', upsample_mode='tr')
     encoder, down, bottleneck = (9 * 3 * 2 + 9 * 2 * 2) * 64, 9 * 2 * 2 * 16, (9 * 2 * 4 + 9 * 4 * 4) * 16

@@ -262,6 +262,20 @@ def test_a_bad_smooth_is_refused(smooth):
     with pytest.raises(ValueError, match='^smooth must be'): DiceLoss(smooth)
 
 
+@pytest.mark.parametrize('per_image', [False, True])
+def test_dice_without_smoothing_where_no_pixel_counts(per_image):
+    logits, targets = sample(2, 1, 6, 6)
+    half = targets.clone()
+    half[0] = IGNORE
+    loss = DiceLoss(smooth=0, per_image=per_image)
+    logits.requires_grad_()
+    value = loss(logits, torch.full_like(targets, IGNORE))
+    value.backward()
+    assert value == 0 and not logits.grad.any()
+    alone = loss(logits[1:], targets[1:])
+    assert loss(logits, half).item() == pytest.approx((alone / 2 if per_image else alone).item(), rel=1e-6)
+
+
 @pytest.mark.parametrize('call', [*ALL, pixel_counts, brier, reliability, half_counts], ids=[*names, 'pixel_counts', 'brier', 'reliability', 'counts_at'])
 def test_bad_targets_are_refused(call):
     values = torch.full((2, 1, 4, 4), .5)
@@ -308,6 +322,16 @@ def test_counts_at_many_thresholds_are_those_at_each(ignore):
     assert counts.shape == (3, 19, 4) and counts.dtype == torch.int64
     assert counts.equal(torch.stack([pixel_counts(probs, targets, t, logits=False) for t in thresholds], 1))
     assert (counts.sum(-1) == (targets != IGNORE).flatten(1).sum(1)[:, None]).all()
+    with pytest.raises(ValueError, match='^thresholds must rise'): counts_at(probs, targets, [.7, .3])
+
+
+def test_nan_is_no_prediction():
+    logits, targets = sample(2, 1, 6, 6)
+    logits[1, 0, 2, 3] = math.nan
+    for known in (True, False, None):
+        with pytest.raises(ValueError, match='holds nan'): pixel_counts(logits, targets, logits=known)
+    targets[1, 0, 2, 3] = IGNORE
+    assert pixel_counts(logits, targets, logits=True)[1].sum() == 35
 
 
 def test_shy_logits_can_be_declared():
@@ -396,6 +420,7 @@ def test_boundary_iou_special_cases():
     both = boundary_iou(torch.cat([full, full]), torch.cat([ignored, full.byte()]), 1)
     assert both[0].isnan() and both[1] == 1
     assert not inner_band(full[0], 2).equal(full[0])  # a single mask, two dimensions
+    with pytest.raises(ValueError, match='^masks must be bool'): inner_band(full.byte(), 1)
 
 
 def test_a_hole_costs_iou_and_a_ragged_edge_costs_boundary_iou():
@@ -524,6 +549,10 @@ def test_shift_consistency():
     assert model.training and model.training_when_called is False
     shift_consistency(model.eval(), images)
     assert not model.training
+    half_frozen = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.BatchNorm2d(1)).train()
+    half_frozen[1].eval()
+    shift_consistency(half_frozen, images)
+    assert half_frozen.training and half_frozen[0].training and not half_frozen[1].training
     # Even shifts move a grid of two onto itself, away from the frame.
     inside = torch.zeros(1, 3, 16, 16) - 1
     inside[:, :, 5:9, 6:11] = 1

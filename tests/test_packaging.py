@@ -35,13 +35,15 @@ def build_wheel(source: Path, folder: Path) -> tuple[Path, str]:
 def built(tmp_path_factory):
     "(wheel of a copy of the checkout, what its build said, sdist, wheel of the sdist)"
     folder = tmp_path_factory.mktemp('built')
-    ignored = shutil.ignore_patterns('.*', '_docs', '_proc', 'runs', 'build', 'dist', '*.egg-info', '__pycache__')
+    ignored = shutil.ignore_patterns('.*', '_docs', '_proc', 'runs', '_build', 'build', 'dist', '*.egg-info', '__pycache__')
     copy = Path(shutil.copytree(ROOT, folder / 'copy', ignore=ignored))
     sdists = folder / 'sdist'
     sdists.mkdir()
     run(sys.executable, '-c', 'import sys, setuptools.build_meta as b; b.build_sdist(sys.argv[1])', sdists, cwd=copy)
     sdist, = sdists.glob('*.tar.gz')
-    return *build_wheel(copy, folder / 'one'), sdist, build_wheel(sdist, folder / 'two')[0]
+    wheel, said = build_wheel(copy, folder / 'one')
+    assert not (copy / 'build').exists(), 'nbdev would read the notebooks in it'
+    return wheel, said, sdist, build_wheel(sdist, folder / 'two')[0]
 
 
 def contents(wheel: Path) -> dict[str, int]:
@@ -111,4 +113,4 @@ def test_the_package_imports_only_what_it_asks_for():
 def test_binder_gets_what_the_package_asks_for():
     listed = {re.split(r'[<>=]', line.strip('- '))[0] for line in (ROOT / 'binder/environment.yml').read_text(encoding='utf-8').splitlines() if line.startswith('  - ')}
     conda = {'torch': 'pytorch-cpu', 'matplotlib': 'matplotlib-base'}
-    assert {conda.get(name, name) for name in (re.split(r'[<>=]', r)[0] for r in SETTINGS['requirements'].split())} <= listed
+    assert {conda.get(name, name) for name in (re.split(r'[<>=]', r)[0] for r in (SETTINGS['requirements'] + ' ' + SETTINGS['export_requirements']).split())} <= listed

@@ -45,7 +45,7 @@ ITEM_KEYS = {'href', 'text', 'icon', 'aria-label', 'menu', 'section', 'contents'
 
 
 def copy_for_the_site(folder: Path) -> Path:
-    ignored = shutil.ignore_patterns('.*', '_docs', '_proc', 'runs', 'build', 'dist', 'tests', '*.egg-info', '__pycache__', '*.pth')
+    ignored = shutil.ignore_patterns('.*', '_docs', '_proc', 'runs', '_build', 'build', 'dist', 'tests', '*.egg-info', '__pycache__', '*.pth')
     return Path(shutil.copytree(ROOT, folder, ignore=ignored))
 
 

@@ -47,6 +47,14 @@ def test_masks_that_are_no_trimaps_are_refused(small):
         make_trainer((replace(pets, trimaps=(pets.trimaps == 1).to(torch.uint8) * 255), split))
 
 
+def test_the_environment_may_choose_the_device(monkeypatch):
+    monkeypatch.setenv('UNET_COURSE_DEVICE', 'cpu')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert choose_device().type == 'cpu'
+    monkeypatch.setenv('UNET_COURSE_DEVICE', 'toaster')
+    with pytest.raises(ValueError, match="'toaster': no such device type"): choose_device()
+
+
 def test_choose_device_names_what_is_wrong():
     assert choose_device('cpu').type == 'cpu'
     with pytest.raises(ValueError, match='no such device type'): choose_device('toaster')

@@ -7,17 +7,19 @@ Each network is trained by the course's `Trainer` with the course protocol's rec
 and loss, and `table.md` with all of a setting. What is there is not trained again.
 """
 import argparse
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from unet_course.data import course_split, load_pets
-from unet_course.experiments import POS_WEIGHT, PROTOCOLS, best_threshold, describe, keep_counts, machine, measure, read_json, summarise
-from unet_course.factory import count_parameters, markdown_table
-from unet_course.losses import make_loss
-from unet_course.training import Trainer, choose_amp, choose_device, peak_memory_mb, write_json
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from unet_course.data import course_split, load_pets  # noqa: E402
+from unet_course.experiments import POS_WEIGHT, PROTOCOLS, best_threshold, describe, keep_counts, machine, measure, read_json, summarise  # noqa: E402
+from unet_course.factory import count_parameters, markdown_table  # noqa: E402
+from unet_course.losses import make_loss  # noqa: E402
+from unet_course.training import Trainer, choose_amp, choose_device, peak_memory_mb, write_json  # noqa: E402
 
 
 def monai_unet(width: int, **options):

@@ -6,13 +6,16 @@ For each variant of the factorial: convolutions in fp16, batch norm in fp32, wri
 validation and test images. `card.json` and `README.md` beside the files say what they are and what they are not for.
 """
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 
-from unet_course.experiments import FACTORIAL, POS_WEIGHT, RunConfig, describe, keep_counts, load_data, measure, package_folder, read_json, summarise
-from unet_course.factory import markdown_table
-from unet_course.training import Recipe, load_weights, save_weights, write_json
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from unet_course.experiments import FACTORIAL, POS_WEIGHT, RunConfig, describe, keep_counts, load_data, measure, read_json, summarise  # noqa: E402
+from unet_course.factory import markdown_table  # noqa: E402
+from unet_course.training import Recipe, load_weights, save_weights, write_json  # noqa: E402
 
 CARD = '''# Trained weights
 
@@ -36,7 +39,7 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--root', type=Path)
     args = parser.parse_args()
-    target = package_folder() / 'weights'
+    target = ROOT / 'unet_course/weights'
     target.mkdir(exist_ok=True)
     rows, card = [], {}
     for variant in FACTORIAL:

@@ -44,8 +44,8 @@ def to_onnx(
     model,  # a UNet in evaluation mode, on the CPU
 ):  # onnx.ModelProto: 'images' float32 [batch, 3, m h, m w] in 0..1 -> 'logits' [batch, 1, m h, m w], m = 2**depth
     "The network as an ONNX graph with open batch and size."
+    need_onnx()
     import contextlib, warnings
-    from onnxscript import optimizer
     step = 2 ** model.config['depth']
     height, width = (step * torch.export.Dim(name, min=1, max=1024) for name in ('h', 'w'))
     example = torch.zeros(2, model.config['in_channels'], 4 * step, 6 * step)  # sides that differ, or they would be taken for one

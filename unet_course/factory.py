@@ -147,9 +147,11 @@ def trace(
             if isinstance(module, nn.ConvTranspose2d): macs = inputs[0][0].numel() * module.weight[0].numel()
             elif isinstance(module, (nn.Conv2d, nn.Linear)): macs = output[0].numel() * module.weight[0].numel()
             else: macs = 0
-            found[name] = tuple(output.shape[1:]), macs
+            _, before = found.get(name, (None, 0))  # a module may be called twice
+            found[name] = tuple(output.shape[1:]), before + macs
         return hook
-    channels = in_channels or getattr(model, 'config', {}).get('in_channels', 3)
+    config = getattr(model, 'config', None)
+    channels = in_channels or (config.get('in_channels', 3) if isinstance(config, Mapping) else 3)
     handles = [module.register_forward_hook(look(name)) for name, module in model.named_modules()]
     weightless = {name: torch.empty_like(t, device='meta') for name, t in [*model.named_parameters(), *model.named_buffers()]}
     try:

@@ -145,7 +145,8 @@ class DiceLoss(nn.Module):
             sums = torch.stack([(p * y).sum(pixels), p.sum(pixels) + y.sum(pixels)])
             if self.training and self.adds_over_processes: sums = sum_over_processes(sums)
             intersection, total = sums
-            return (1 - (2 * intersection + self.smooth) / (total + self.smooth)).mean()
+            nothing = (total + self.smooth == 0).to(total.dtype)  # no pixel counts, and smooth is 0: 1 / 1 in place of 0 / 0
+            return (1 - (2 * intersection + self.smooth + nothing) / (total + self.smooth + nothing)).mean()
 
     def extra_repr(self) -> str:
         "Returns what `print` shows between the brackets."
@@ -178,6 +179,8 @@ def pixel_counts(
     _check(logits_or_probs, targets)
     if logits_or_probs.is_floating_point():
         values, _, _ = _counted(logits_or_probs, targets)
+        # Like targets, looked at on the CPU only. nan is above no threshold, so a broken network would pass for one that finds no pet.
+        if values.is_cpu and values.isnan().any(): raise ValueError('the prediction holds nan; look for the step at which the loss stopped being a number')
         if logits is None: logits = bool(((values < 0) | (values > 1)).any())
         mask = (torch.sigmoid(values) if logits else values) > threshold
     else: mask = logits_or_probs.bool()
@@ -229,6 +232,7 @@ def inner_band(
     d: int,  # width of the band, pixels
 ) -> torch.Tensor:  # bool, same shape
     "Returns the pixels of each mask at most `d` pixels (of a 3x3 neighbourhood) inside its contour; the frame of the image is a contour."
+    if masks.dtype != torch.bool: raise ValueError(f'masks must be bool, not {masks.dtype}; write targets == 1')
     if isinstance(d, bool) or not isinstance(d, int) or d < 1: raise ValueError(f'd must be a whole number of pixels, at least 1, not {d!r}')
     outside = F.pad((~masks).float().reshape(-1, 1, *masks.shape[-2:]), (1, 1, 1, 1), value=1.)
     for _ in range(d): outside = F.max_pool2d(outside, 3, stride=1, padding=1)
@@ -285,6 +289,7 @@ def counts_at(
     thresholds: list[float],  # T of them, rising
 ) -> torch.Tensor:  # int64 [B, T, 4]
     "Returns what `pixel_counts` returns at each of the thresholds, from one histogram of every image."
+    if list(thresholds) != sorted(thresholds): raise ValueError(f'thresholds must rise, not {list(thresholds)}; sort them first')
     p, y, counted = _counted_probs(probs, targets)
     images, gaps = len(p), len(thresholds) + 1
     gap = torch.bucketize(p, torch.tensor(thresholds, dtype=p.dtype, device=p.device))  # how many thresholds lie below
@@ -324,9 +329,10 @@ def shift_consistency(
     if not 1 <= shift < min(h, w): raise ValueError(f'shift must be 1 to {min(h, w) - 1} pixels for images of {h}x{w}, not {shift}')
     rows, columns = ((torch.arange(n, device=images.device) - shift).clamp(min=0) for n in (h, w))
     moved = images[:, :, rows[:, None], columns]
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad(): original, shifted = (model(x) > 0 for x in (images, moved))
-    finally: model.train(was_training)
+    finally:
+        for module, training in modes: module.training = training  # each its own: some may be frozen
     return iou(pixel_counts(shifted[:, :, shift:, shift:], original[:, :, :-shift, :-shift].byte()))

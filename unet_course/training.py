@@ -27,9 +27,9 @@ from .factory import create_model
 def choose_device(
     device: str = 'auto',  # 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'
 ) -> torch.device:
-    "The device to train on: for 'auto' CUDA, else MPS, else CPU; `ValueError` if the one asked for is not there."
+    "The device to train on: for 'auto' `$UNET_COURSE_DEVICE`, else CUDA, else MPS, else CPU; `ValueError` if the one asked for is not there."
     mps = torch.backends.mps.is_available()
-    if device == 'auto': device = 'cuda' if torch.cuda.is_available() else 'mps' if mps else 'cpu'
+    if device == 'auto': device = os.environ.get('UNET_COURSE_DEVICE') or ('cuda' if torch.cuda.is_available() else 'mps' if mps else 'cpu')
     try: chosen = torch.device(device)
     except RuntimeError: raise ValueError(f"device={device!r}: no such device type; use auto, cpu, cuda, cuda:N or mps") from None
     if chosen.type == 'cuda' and (chosen.index or 0) >= torch.cuda.device_count() or chosen.type == 'mps' and not mps:
