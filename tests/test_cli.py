@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import ROOT
+from unet_course import cli
 from unet_course.cli import main, make_parser
 
 
@@ -35,7 +37,8 @@ def test_top_help_names_every_command(capsys):
 
 @pytest.mark.parametrize('words', [
     [], ['fly'], ['run', '--data', 'cars'], ['run', '--seeds', '0,x'], ['run', '--seeds', '-1'], ['run', '--variants', 'exp9', '--data', 'synthetic'], ['run', '--epochs', '0'],
-    ['run', '--width', 'wide'], ['run', '--shard', '3/2'], ['run', '--device', 'toaster'], ['run', '--size', '8', '--data', 'synthetic'], ['run', '--amp', 'fp16', '--data', 'synthetic', '--device', 'cpu'],
+    ['run', '--width', 'wide'], ['run', '--shard', '3/2'], ['run', '--device', 'toaster'], ['run', '--device', 'xpu'], ['run', '--seeds', '99999999999999999999'], ['run', '--checkpoint-minutes', 'nan'], ['run', '--checkpoint-minutes', '-1'],
+    ['run', '--out', str(ROOT / 'README.md')], ['notebooks', str(ROOT / 'README.md')], ['export', 'exp1', '--out', str(ROOT / 'README.md' / 'x')], ['run', '--size', '8', '--data', 'synthetic'], ['run', '--amp', 'fp16', '--data', 'synthetic', '--device', 'cpu'],
     ['table', 'nowhere'], ['predict', 'a.jpg', '--variant', 'exp1,exp2', '--out', 'm.png'], ['predict', 'a.jpg', '--weights', 'none.pth', '--out', 'm.png'], ['predict', 'a.jpg', '--weights', str(ROOT / 'settings.ini'), '--out', 'm.png'],
 ])
 def test_errors_are_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, words):
@@ -43,6 +46,33 @@ def test_errors_are_one_line_and_exit_code_2(capsys, tmp_path, monkeypatch, word
     code, out, err = call(capsys, *words)
     assert code == 2 and err.count('\n') == 1 and 'error:' in err and 'Traceback' not in err
     assert not list(tmp_path.glob('*.png'))
+
+
+@pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB.\nmore'), RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
+    def full(args): raise error
+    monkeypatch.setattr(cli, 'table_command', full)
+    code, _, err = call(capsys, 'table', 'runs')
+    assert code == 2 and err.count('\n') == 1 and 'not enough memory' in err and '--batch-size' in err
+
+
+def test_other_faults_of_ours_keep_their_traceback(monkeypatch):
+    def broken(args): raise RuntimeError('an illegal memory access was encountered')
+    monkeypatch.setattr(cli, 'table_command', broken)
+    with pytest.raises(RuntimeError, match='illegal'): main(['table', 'runs'])
+
+
+def test_output_that_cannot_hold_a_dash_is_written_all_the_same(tmp_path):
+    folder = ROOT / 'results/pets-published-w16-64px'
+    done = subprocess.run([sys.executable, '-m', 'unet_course', 'table', folder], capture_output=True, cwd=ROOT, env=dict(os.environ, PYTHONIOENCODING='cp932'), timeout=120)
+    assert done.returncode == 0 and b'\\u2013' in done.stdout
+
+
+def test_doctor_survives_a_torch_that_cannot_be_imported(tmp_path):
+    (tmp_path / 'torch').mkdir()
+    (tmp_path / 'torch/__init__.py').write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
+    done = subprocess.run([sys.executable, '-m', 'unet_course', 'doctor'], capture_output=True, text=True, cwd=tmp_path, env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)])), timeout=120)
+    assert done.returncode == 0 and 'libcudart' in done.stdout and 'pytorch.org' in done.stdout, done.stderr
 
 
 def test_the_whole_job(capsys, tmp_path, monkeypatch):

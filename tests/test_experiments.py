@@ -112,9 +112,49 @@ def test_what_is_done_is_not_done_again(finished, small):
 def test_another_config_is_refused_and_fresh_starts_over(finished, small):
     out, configs = finished
     other = make_configs(parse_variants('exp4'), **TINY | dict(epochs=2))[0]
-    with pytest.raises(ValueError, match=r'recipe\.epochs: 1 there, 2 asked for.*another --out to keep both, or --fresh to delete'): run(other, *small, out, **quiet)
+    with pytest.raises(ValueError, match=r'recipe\.epochs: 1 there, 2 asked for.*another --out to keep both, or delete this folder to start the run over'): run(other, *small, out, **quiet)
     assert len(read_runs([out])) == 3
     assert run(configs[2], *small, out, fresh=True, **quiet)['epochs'] == 1
+
+
+def test_fresh_starts_over_every_run_before_the_first_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    configs = make_configs(parse_variants('exp1,exp2'), **TINY)
+    run_all(configs, tmp_path, **quiet)
+    def stop(line):
+        if line == str(configs[0].folder): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): run_all(configs, tmp_path, fresh=True, log=stop)
+    assert read_runs([tmp_path]) == []  # what was not reached yet would otherwise pass for done
+    assert len(run_all(configs, tmp_path, **quiet)) == 2
+
+
+def test_one_run_that_stops_does_not_stop_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    configs, train, said = make_configs(parse_variants('exp1,exp2'), **TINY), experiments.train_and_measure, []
+    def first_fails(config, *words):
+        if config == configs[0]: raise TrainingError('three epochs in a row')
+        return train(config, *words)
+    monkeypatch.setattr(experiments, 'train_and_measure', first_fails)
+    with pytest.raises(TrainingError, match='1 of 2 runs stopped.*mp-tr-bce'): run_all(configs, tmp_path, log=said.append)
+    assert [row['variant'] for row in read_runs([tmp_path])] == ['mp-tr-dice'] and any('stopped: three epochs' in line for line in said)
+    with pytest.raises(TrainingError, match='^three epochs'): run_all(configs[:1], tmp_path, **quiet)
+
+
+def test_the_same_run_made_twice_counts_once(finished, tmp_path):
+    out, configs = finished
+    for name, seconds in (('a', 1.0), ('b', 2.0)):
+        copy = shutil.copytree(out / configs[0].folder, tmp_path / name / configs[0].folder)
+        metrics = json.loads((copy / 'metrics.json').read_text())
+        (copy / 'metrics.json').write_text(json.dumps(metrics | dict(seconds=seconds, images_per_second=9 / seconds, peak_memory_mb=int(seconds))))
+    assert len(read_runs([tmp_path])) == 1
+
+
+def test_every_process_times_its_share_of_a_batch(small, monkeypatch):
+    sizes, step = [], experiments.train_step
+    monkeypatch.setattr(experiments, 'train_step', lambda model, loss, images, *words: (sizes.append(len(images)), step(model, loss, images, *words))[1])
+    monkeypatch.setattr(experiments, 'world', lambda: (1, 2))
+    assert estimate_minutes(make_configs(parse_variants('exp1'), **TINY, batch_size=8), *small, 'cpu') > 0
+    assert set(sizes) == {4}
 
 
 def test_another_config_is_refused_before_anything_is_timed_or_said(tmp_path, monkeypatch):

@@ -58,6 +58,7 @@ def test_the_environment_may_choose_the_device(monkeypatch):
 def test_choose_device_names_what_is_wrong():
     assert choose_device('cpu').type == 'cpu'
     with pytest.raises(ValueError, match='no such device type'): choose_device('toaster')
+    with pytest.raises(ValueError, match='not available'): choose_device('meta')
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match='not available'): choose_device('cuda')
 
@@ -189,6 +190,39 @@ def test_a_torn_checkpoint_is_named(small, tmp_path):
     make_trainer(small, checkpoint=path).fit()
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(TrainingError, match='last.ckpt.*--fresh'): make_trainer(small, checkpoint=path).fit()
+
+
+@pytest.mark.parametrize('other', [dict(border='pet'), dict(loss=WeightedBCE(3.0)), dict(split=True)], ids=['border', 'loss', 'split'])
+def test_a_checkpoint_of_another_run_is_refused(small, tmp_path, other):
+    make_trainer(small, checkpoint=tmp_path / 'last.ckpt').fit()
+    pets, split = small
+    if other.pop('split', False): small = pets, dict(split, train=split['train'][1:])
+    with pytest.raises(TrainingError, match='is of another run'): make_trainer(small, checkpoint=tmp_path / 'last.ckpt', **other).fit()
+
+
+def test_what_a_stopped_step_left_does_not_count(small):
+    clean, stopped = make_trainer(small), make_trainer(small)
+    for weight in stopped.model.parameters(): weight.grad = torch.ones_like(weight)
+    clean.fit(), stopped.fit()
+    assert same_weights(clean, stopped)
+
+
+def test_the_recorded_rate_is_that_of_the_last_step(small):
+    trainer = make_trainer(small)
+    rates = []
+    trainer.optimizer.register_step_pre_hook(lambda optimizer, *words: rates.append(optimizer.param_groups[0]['lr']))
+    trainer.fit()
+    assert [row['lr'] for row in trainer.history] == rates[trainer.steps - 1::trainer.steps] and rates[-1] < 1e-6
+
+
+def test_ctrl_c_while_a_file_is_written_stays_ctrl_c(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'old')
+    def stopped(file):  # as torch.save does
+        try: raise KeyboardInterrupt
+        except KeyboardInterrupt: raise RuntimeError('unexpected pos 5357824 vs 5357720')
+    with pytest.raises(KeyboardInterrupt): save_atomic(stopped, path)
+    assert path.read_bytes() == b'old' and len(list(tmp_path.iterdir())) == 1
 
 
 def test_save_atomic_keeps_the_old_file_when_the_disk_is_full(tmp_path):

@@ -24,7 +24,7 @@ from .data import Pets, batches, course_split, load_pets, normalize, published_s
 from .factory import count_macs, count_parameters, create_model, markdown_table
 from .losses import (accuracy, boundary_iou, brier, correct_logits, counts_at, dice, grid_frequency, iou, make_loss,
                                 reliability, shift_consistency)
-from .training import (Recipe, Trainer, TrainingError, choose_amp, keep_freed_memory, load_weights, on_first, peak_memory_mb, save_atomic, save_weights,
+from .training import (START_OVER, Recipe, Trainer, TrainingError, choose_amp, keep_freed_memory, load_weights, on_first, peak_memory_mb, save_atomic, save_weights,
                                   train_step, world, write_history, write_json)
 
 # %% ../nbs/05_experiments.ipynb #14c26cd4
@@ -94,7 +94,7 @@ class RunConfig:
             if getattr(self, name) not in values: raise ValueError(f'{name}={getattr(self, name)!r}: use one of {", ".join(values)}')
         if not 1 <= self.width <= 512: raise ValueError(f'width={self.width}: use 1 to 512')
         if not 32 <= self.size <= 1024: raise ValueError(f'size={self.size}: use 32 to 1024 pixels')
-        if self.seed < 0: raise ValueError(f'seed={self.seed}: use 0 or more')
+        if not 0 <= self.seed < 2**63: raise ValueError(f'seed={self.seed}: use 0 to 2**63 - 1')
 
     @property
     def setting(self) -> str:
@@ -237,7 +237,7 @@ def read_json(
     "What the file holds, None if there is none; `ValueError` naming it if it is damaged."
     if not path.is_file(): return None
     try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error: raise ValueError(f'{path}: damaged ({error}); use --fresh to start this run over') from None
+    except ValueError as error: raise ValueError(f'{path}: damaged ({error}); {START_OVER}') from None
 
 # %% ../nbs/05_experiments.ipynb #ce2f130f
 def differences(
@@ -262,9 +262,9 @@ def finished(
     stored = read_json(folder / 'config.json')
     if stored is None: return None
     if not (isinstance(stored, dict) and isinstance(stored.get('config'), dict)):
-        raise ValueError(f'{folder / "config.json"}: damaged (no config in it); use --fresh to start this run over')
+        raise ValueError(f'{folder / "config.json"}: damaged (no config in it); {START_OVER}')
     if changed := differences(stored['config'], json.loads(json.dumps(config.to_dict()))):
-        raise ValueError(f'{folder} holds a run with another config ({"; ".join(changed)}); give another --out to keep both, or --fresh to delete that run and start over')
+        raise ValueError(f'{folder} holds a run with another config ({"; ".join(changed)}); give another --out to keep both, or {START_OVER}')
     return read_json(folder / 'metrics.json')
 
 # %% ../nbs/05_experiments.ipynb #95e2ee3b
@@ -285,25 +285,35 @@ def run(
     lock = FileLock(folder / '.lock', timeout=0)
     if world()[0] > 0: log = lambda line: None
     try:
-        done = on_first(lambda: prepare(config, folder, lock, fresh))
+        if fresh: on_first(lambda: start_over(folder))
+        done = on_first(lambda: prepare(config, folder, lock))
         log(f'{config.folder}' + (': done before' if done else ''))
         return done or train_and_measure(config, pets, split, folder, device, checkpoint_minutes, keep_going, log)
     finally: lock.release()
+
+# %% ../nbs/05_experiments.ipynb #d32103d8
+def start_over(
+    folder: Path,  # a run's; it need not exist
+):
+    "None; deletes what a run left in its folder; `TrainingError` if another process is training it."
+    from filelock import FileLock, Timeout
+    if not folder.is_dir(): return
+    try:
+        with FileLock(folder / '.lock', timeout=0):
+            for name in ('metrics.json', 'last.ckpt', 'best.pth', 'history.csv', 'evaluation.npz', 'config.json'): (folder / name).unlink(missing_ok=True)
+    except Timeout: raise TrainingError(f'{folder}: another process is training this run; wait for it or use another --out') from None
 
 # %% ../nbs/05_experiments.ipynb #d32103d7
 def prepare(
     config: RunConfig,  # what to run
     folder: Path,  # the run's
     lock,          # FileLock in it; held from here on by this process, and released by the operating system if it dies
-    fresh: bool,   # delete what is there
 ) -> dict | None:  # the metrics of a finished run; None: there is something to do
     "What the folder already knows, after it is made and locked; `ValueError` if it holds a run with another config."
     from filelock import Timeout
     folder.mkdir(parents=True, exist_ok=True)
     try: lock.acquire()
     except Timeout: raise TrainingError(f'{folder}: another process is training this run; wait for it or use another --out') from None
-    if fresh:
-        for name in ('metrics.json', 'last.ckpt', 'best.pth', 'history.csv', 'evaluation.npz', 'config.json'): (folder / name).unlink(missing_ok=True)
     if metrics := finished(config, folder):
         (folder / 'last.ckpt').unlink(missing_ok=True)  # left if the process was killed right after the run was done
         return metrics
@@ -328,11 +338,11 @@ def train_and_measure(
     log,                        # called with a line of text now and then
 ) -> dict:  # what metrics.json holds
     "The metrics of a run that is trained, or trained on, now."
-    if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
     dtype = choose_format(config, device)
     options = dict(pos_weight=POS_WEIGHT) if config.variant.loss == 'bce' else {}
     trainer = Trainer(create_model(config.model, seed=config.seed), make_loss(config.variant.loss, **options).to(device), pets, split, config.recipe, config.seed,
                       config.border, device, dtype, folder / 'last.ckpt', checkpoint_minutes, keep_going, log)
+    if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
     best = trainer.fit()
     return on_first(lambda: measure_and_write(config, trainer, best, folder))
 
@@ -414,12 +424,12 @@ def estimate_minutes(
         if key not in kinds:
             quiet = Trainer(create_model(config.model, seed=0), make_loss(config.variant.loss), pets, split, replace(config.recipe, epochs=1), 0, config.border, device, choose_format(config, device))
             quiet.model.train()
-            data, times = quiet.batches('train', seed=0, epoch=0, augmented=config.recipe.augmented), []
+            data, times = quiet.batches('train', seed=0, epoch=0, augmented=config.recipe.augmented, shard=world()), []
             for _ in range(min(4, quiet.steps)):  # the first one is warm-up
                 start = time.perf_counter()
                 images, targets = next(data)
                 train_step(quiet.model, quiet.loss_function, images, targets, quiet.optimizer, quiet.scaler, quiet.amp, config.recipe.clip)
-                if device.type == 'cuda': torch.cuda.synchronize()
+                if device.type == 'cuda': torch.cuda.synchronize(device)
                 times.append(time.perf_counter() - start)
             kinds[key] = float(np.median(times[1:] or times)) / config.recipe.batch_size
     forward = 0.4  # an evaluated image costs about this share of a trained one
@@ -434,18 +444,26 @@ def run_all(
     log=print,                  # called with a line of text now and then
     **options,                  # of `run`: fresh, checkpoint_minutes, keep_going
 ) -> list[dict]:  # the rows of their table
-    "The table rows of the runs, one after the other; what is done is skipped."
+    "The table rows of the runs, one after the other; what is done is skipped. A `TrainingError` stops its own run, and is raised when the others are done."
     first, device = configs[0], torch.device(device)
     if device.type == 'cpu': keep_freed_memory()
     if world()[0] > 0: log = lambda line: None
     if world()[1] > 1: on_first(lambda: load_data(first, root) and None)  # decoded by one process, then found by the others
     pets, split = load_data(first, root)
-    todo = [c for c in configs if options.get('fresh') or not finished(c, Path(out) / c.folder)]  # another config is refused before anything is timed
+    if options.pop('fresh', False): on_first(lambda: [start_over(Path(out) / c.folder) for c in configs])  # all of them now: whoever stops this goes on without --fresh
+    todo = [c for c in configs if not finished(c, Path(out) / c.folder)]  # another config is refused before anything is timed
     dtype = choose_format(first, device)
     minutes = f'about {max(1, round(estimate_minutes(todo, pets, split, device)))} min' if todo else 'all done before'
     log(f'{len(configs)} runs: {describe(asdict(first) | dict(epochs=first.recipe.epochs, batch_size=first.recipe.batch_size))}; {len(split["train"])} training images; '
         f'device {machine(device, dtype)["device"]}, AMP {machine(device, dtype)["amp"]}; {minutes}')
-    for config in configs: run(config, pets, split, out, device, log=log, **options)
+    stopped = []
+    for config in configs:
+        try: run(config, pets, split, out, device, log=log, **options)
+        except TrainingError as error:
+            if len(configs) == 1 or world()[1] > 1: raise
+            log(f'{config.folder} stopped: {error}')
+            stopped.append(str(config.folder))
+    if stopped: raise TrainingError(f'{len(stopped)} of {len(configs)} runs stopped, for the reasons above: {", ".join(stopped)}. The others are done: see unet-course table')
     return [row for c in configs for row in read_runs([Path(out) / c.folder])]
 
 # %% ../nbs/05_experiments.ipynb #f989b13e
@@ -463,7 +481,7 @@ def describe(
 def read_runs(
     folders: list[Path],  # run folders, or folders above them
 ) -> list[dict]:  # one row a finished run, sorted by setting, variant and seed; figures that a run does not have are None
-    "The finished runs below the folders; copies of one run count once."
+    "The finished runs below the folders; a run that is there twice counts once."
     rows, order, seen = {}, {v.id: i for i, v in enumerate([*EXPERIMENTS.values(), *FACTORIAL])}, {}
     for folder in map(Path, folders):
         if not folder.is_dir(): raise FileNotFoundError(f'{folder}: no such folder; give the --out folder of unet-course run')
@@ -472,7 +490,8 @@ def read_runs(
                 config, metrics = read_json(path.parent / 'config.json')['config'], read_json(path)
                 test, val = metrics.get('test', {}), metrics['val']
                 val_accuracy = val['batch_accuracy'] if config['protocol'] == 'published' else val['accuracy']
-                if seen.setdefault(json.dumps([config, metrics], sort_keys=True), path.parent.resolve()) != path.parent.resolve(): continue  # a copy of a run
+                figures = {k: v for k, v in metrics.items() if k not in ('seconds', 'images_per_second', 'peak_memory_mb')}
+                if seen.setdefault(json.dumps([config, figures], sort_keys=True), path.parent.resolve()) != path.parent.resolve(): continue  # a copy of a run, or the same run again
                 keys = ('protocol', 'data', 'width', 'size', 'border')
                 rows[path.parent.resolve()] = dict(
                     variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'], batch_size=config['recipe']['batch_size'],
@@ -480,7 +499,7 @@ def read_runs(
                     best_epoch=metrics['best_epoch'], parameters=metrics['parameters'], macs=metrics['macs'], seconds=metrics['seconds'],
                     images_per_second=metrics['images_per_second'], peak_memory_mb=metrics['peak_memory_mb'], device=metrics['device'], amp=metrics['amp'])
             except (TypeError, KeyError, AttributeError) as error:
-                raise ValueError(f'{path.parent}: config.json and metrics.json are not those of a finished run ({type(error).__name__}: {error}); run it again with --fresh') from None
+                raise ValueError(f'{path.parent}: config.json and metrics.json are not those of a finished run ({type(error).__name__}: {error}); {START_OVER}') from None
     return sorted(rows.values(), key=lambda r: (*(str(r[k]) for k in ('data', 'protocol', 'border')), r['width'], r['size'], order.get(r['variant'], 99), r['variant'], r['seed']))
 
 # %% ../nbs/05_experiments.ipynb #05d0000f
