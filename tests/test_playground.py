@@ -4,6 +4,7 @@
 
 Set UNET_COURSE_RUNTIME to a folder that holds onnxruntime-web's dist/ files instead, and SCREENSHOTS to one that keeps pictures of what was seen."""
 import base64
+import contextlib
 import functools
 import http.server
 import importlib.util
@@ -108,6 +109,16 @@ def ready(page): page.wait_for_selector('.playground[data-ready=yes]')
 
 def keep_screenshot(page, name):
     if place := os.environ.get('SCREENSHOTS'): page.screenshot(path=str(Path(place, f'playground_{name}.png')), full_page=True)
+
+
+@contextlib.contextmanager
+def held(page, pattern):
+    "Requests that match wait until the block is left."
+    waiting = []
+    page.route(pattern, lambda route: waiting.append(route))
+    yield
+    page.route(pattern, lambda route: route.continue_())
+    for route in waiting: route.continue_()
 
 
 def first_run(page):
@@ -243,6 +254,22 @@ def test_progress_is_shown(page):
     assert any('MB' in text for _, text, _ in shares) and page.locator('.pg-loading').is_hidden()
 
 
+def test_clicks_during_a_load_share_it_and_see_it(page):
+    with held(page, '**/mp-tr-dice.onnx'):
+        with held(page, '**/*.wasm'):
+            page.get_by_role('button', name='Run the network').click()
+            page.locator('.pg-loading').wait_for()
+            for loss in ('dice', 'bce', 'dice'): page.locator(f'[name=pg-a-loss][value={loss}]').check()
+        page.wait_for_function("document.querySelector('.playground').playground.networks.sessions.has('wasm mp-tr-bce')")
+        page.evaluate("document.querySelector('.playground').playground.networks.last.then(() => null)")
+        # the first click has its network; whoever waits for the other still sees how far it is
+        assert page.locator('.pg-loading').is_visible() and 'MB' in page.locator('.pg-loading-text').inner_text() and .5 < page.locator('progress').evaluate('bar => bar.value') < 1
+    predicted(page, 'a', 'mp-tr-dice')
+    assert page.locator('.pg-loading').is_hidden()
+    loaded = [Path(url).name for url in page.seen.requests if url.endswith(('.onnx', '.wasm', '.mjs'))]
+    assert sorted(loaded) == sorted(['mp-tr-bce.onnx', 'mp-tr-dice.onnx'] + [part['file'] for part in RUNTIME['wasm']])
+
+
 def test_a_kept_copy_that_is_damaged_is_fetched_anew_and_a_wrong_file_is_not_used(page, folder, server):
     first_run(page)
     page.evaluate('''async () => { const store = await caches.open('unet-course-playground'); for (const key of await store.keys()) if (key.url.endsWith('.onnx')) await store.put(key, new Response('damaged')); }''')
@@ -283,6 +310,47 @@ def test_samples_say_how_well_the_network_did(page, folder):
             assert abs(float(re.search(r'IoU\s([\d.]+)', caption)[1]) - (mask & truth).sum() / (mask | truth).sum()) < .02, caption
         assert page.locator('.pg-status').inner_text().count('WebAssembly') == 1
     assert re.search(r'\d+ ms a prediction', page.locator('.pg-status').inner_text())
+
+
+@pytest.mark.parametrize('late, down', [('pet3.jpg', False), ('pet3.jpg', True), ('pet3-truth.png', False)])
+def test_the_last_picture_chosen_is_shown(page, server, late, down):
+    if down: server.down.add(late)
+    with held(page, f'**/samples/{late}'):
+        with page.expect_request(f'**/samples/{late}'): page.evaluate("() => { window.late = document.querySelector('[data-sample=pet3]').onclick(); }")
+        open_bytes(page, png(Image.fromarray(draw_pet(5, 2, 90)[0])), 'own.png')
+    page.evaluate('window.late')
+    server.down.clear()
+    assert page.evaluate("document.querySelector('.playground').playground.state.picture.title") == 'own.png' and page.locator('.pg-samples [aria-pressed=true]').count() == 0
+    assert page.locator('[role=alert]').is_hidden()
+    if down: page.seen.complaints.clear()  # the browser's own note
+
+
+def test_no_mask_is_saved_before_it_is_there(page):
+    first_run(page)
+    with held(page, '**/mp-tr-dice.onnx'):
+        page.locator('[name=pg-a-loss][value=dice]').check()
+        open_bytes(page, png(Image.fromarray(draw_pet(5, 2, 90)[0])), 'own.png')
+        assert page.locator('.pg-save').is_disabled()
+    predicted(page, 'a', 'mp-tr-dice')
+    with page.expect_download() as download: page.locator('.pg-save').click()
+    assert download.value.suggested_filename == 'own-mp-tr-dice.png'
+
+
+def test_a_network_left_out_is_said_until_another_is_chosen(page, folder):
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    del manifest['models']['mp-tr-dice']
+    page.route('**/manifest.json', lambda route: route.fulfill(json=manifest))
+    page.reload()
+    ready(page)
+    page.locator('[name=pg-a-loss][value=dice]').check()
+    said = page.locator('[role=alert]', has_text='built without mp-tr-dice')
+    said.wait_for()
+    open_bytes(page, png(Image.fromarray(draw_pet(5, 2, 90)[0])), 'own.png')
+    page.locator('.pg-threshold').fill('0.4')
+    said.wait_for()
+    page.locator('[name=pg-a-loss][value=bce]').check()
+    assert page.locator('[role=alert]').is_hidden()
+    first_run(page)
 
 
 def test_threshold_and_overlay(page):
@@ -369,6 +437,22 @@ def test_the_camera(page):
     page.wait_for_function("document.querySelector('.playground').playground.state.picture.title === 'The camera picture'")
     predicted(page)
     assert page.evaluate("document.querySelector('.pg-dialog video').srcObject") is None, 'the camera is off again'
+
+
+def test_a_double_click_opens_one_camera_and_it_is_always_switched_off(page):
+    page.evaluate('''() => { const {mediaDevices} = navigator, real = mediaDevices.getUserMedia.bind(mediaDevices), gate = new Promise(open => { window.release = open; });
+        window.streams = [];
+        mediaDevices.getUserMedia = async wanted => { const stream = real(wanted); window.streams.push(stream); await gate; return stream; }; }''')
+    tracks = 'Promise.all(window.streams).then(all => all.flatMap(stream => stream.getTracks()).map(track => track.readyState))'
+    page.get_by_role('button', name='Camera').dblclick()
+    page.evaluate('window.release()')
+    page.get_by_role('button', name='Cancel').click()
+    page.locator('dialog').wait_for(state='hidden')
+    assert page.evaluate(tracks) == ['ended'] and page.locator('.pg-camera').evaluate('button => button === document.activeElement')
+    page.evaluate("() => { HTMLMediaElement.prototype.play = async () => { throw new DOMException('', 'AbortError'); }; }")
+    page.get_by_role('button', name='Camera').click()
+    page.locator('[role=alert]', has_text='No camera gives a picture').wait_for()
+    assert page.evaluate(tracks) == ['ended', 'ended'] and page.locator('dialog').is_hidden()
 
 
 def test_what_is_no_picture_is_said_plainly_and_changes_nothing(page):

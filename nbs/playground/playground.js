@@ -152,27 +152,48 @@ async function squashed(picture, size) {
 }
 
 // ---- networks ---------------------------------------------------------------------------------------------------------------
+// Logits [size, size] and milliseconds.
+async function predict(ort, session, tensor, size) {
+  const images = new ort.Tensor('float32', tensor, [1, 3, size, size]), start = performance.now();
+  const {logits} = await session.run({images}), data = await logits.getData();
+  return {logits: Float32Array.from(data), milliseconds: performance.now() - start};
+}
+
 class Networks {
   constructor(manifest, base) {
-    Object.assign(this, {manifest, base, sessions: new Map(), runtimes: new Map(), last: Promise.resolve()});
+    Object.assign(this, {manifest, base, sessions: new Map(), runtimes: new Map(), coming: new Map(), came: new Map(), last: Promise.resolve()});
   }
 
   // The files that a prediction with these variants needs and that are not in memory yet.
   files(variants, backend) {
     const {runtime, models} = this.manifest, from = new URL(runtime.base, new URL(this.base, document.baseURI));
     const parts = this.runtimes.has(backend) ? [] : runtime[backend].map(f => ({...f, url: new URL(f.file, from).href, what: 'ONNX Runtime'}));
-    const nets = variants.filter(v => !this.sessions.has(`${backend} ${v}`)).map(v => ({...models[v], url: new URL(this.base + models[v].file, document.baseURI).href, what: `The network ${v}`}));
+    const nets = variants.filter(v => !this.sessions.has(`${backend} ${v}`)).map(v => ({...models[v], variant: v, url: new URL(this.base + models[v].file, document.baseURI).href, what: `The network ${v}`}));
     return {parts, nets, all: [...parts, ...nets]};
   }
 
-  // Loads what is missing and makes the sessions; `progress(text, share)` is told how far it is.
+  // What is under way already is waited for, not begun again; what has failed can be begun again.
+  once(key, make) {
+    if (!this.coming.has(key)) this.coming.set(key, make().finally(() => this.coming.delete(key)));
+    return this.coming.get(key);
+  }
+
+  // One at a time: a runtime cannot make or run two sessions at once.
+  inTurn(action) { return this.last = this.last.catch(() => null).then(action); }
+
+  fetch(file) {
+    return this.once(file.url, () => {
+      this.came.set(file.url, 0);
+      return load(file, n => { this.came.set(file.url, this.came.get(file.url) + n); this.tell(); });
+    });
+  }
+
+  // Loads what is missing and makes the sessions; the `progress(text, share)` of the latest call is told how far all that it waits for is.
   async prepare(variants, backend, progress) {
-    const {parts, nets, all} = this.files(variants, backend);
-    const total = all.reduce((sum, f) => sum + f.bytes, 0);
-    let done = 0;
-    const came = n => { done += n; progress(`Loading ${(total / 1e6).toFixed(1)} MB, once`, done / total); };
-    if (parts.length) {
-      const [code, binary] = await Promise.all(parts.map(part => load(part, came)));
+    const {parts, nets, all} = this.files(variants, backend), total = all.reduce((sum, f) => sum + f.bytes, 0);
+    if (!all.length) return;
+    const runtime = parts.length && this.once(backend, async () => {
+      const [code, binary] = await Promise.all(parts.map(part => this.fetch(part)));
       const url = URL.createObjectURL(new Blob([code], {type: 'text/javascript'}));
       const ort = await import(url);
       URL.revokeObjectURL(url);
@@ -180,26 +201,25 @@ class Networks {
       ort.env.wasm.numThreads = 1;  // more need headers that a plain web server does not send
       ort.env.logLevel = 'error';
       this.runtimes.set(backend, ort);
-    }
-    const ort = this.runtimes.get(backend), buffers = await Promise.all(nets.map(net => load(net, came)));
-    for (const [i, net] of nets.entries()) {
-      progress('Starting the network', 1);
-      const session = await ort.InferenceSession.create(new Uint8Array(buffers[i]), {executionProviders: [backend], logSeverityLevel: 3});
-      const variant = variants.find(v => this.manifest.models[v].file === net.file);
-      this.sessions.set(`${backend} ${variant}`, session);
-      await this.run(variant, backend, new Float32Array(3 * net.size * net.size), net.size);  // the first run is slower: not the reader's
-    }
+    });
+    const sessions = nets.map(net => this.once(`${backend} ${net.variant}`, async () => {
+      const [buffer] = await Promise.all([this.fetch(net), runtime]), ort = this.runtimes.get(backend);
+      this.sessions.set(`${backend} ${net.variant}`, await this.inTurn(async () => {
+        const session = await ort.InferenceSession.create(new Uint8Array(buffer), {executionProviders: [backend], logSeverityLevel: 3});
+        await predict(ort, session, new Float32Array(3 * net.size * net.size), net.size);  // the first run is slower: not the reader's
+        return session;
+      }));
+    }));
+    this.tell = () => {
+      const share = all.reduce((sum, f) => sum + this.came.get(f.url), 0) / total;
+      progress(share < 1 ? `Loading ${(total / 1e6).toFixed(1)} MB, once` : 'Starting the network', share);
+    };
+    this.tell();
+    await Promise.all([runtime, ...sessions]);
   }
 
-  // Logits [size, size] and milliseconds; one run at a time.
   run(variant, backend, tensor, size) {
-    return this.last = this.last.catch(() => null).then(async () => {
-      const ort = this.runtimes.get(backend), images = new ort.Tensor('float32', tensor, [1, 3, size, size]);
-      const start = performance.now();
-      const {logits} = await this.sessions.get(`${backend} ${variant}`).run({images});
-      const data = await logits.getData();
-      return {logits: Float32Array.from(data), milliseconds: performance.now() - start};
-    });
+    return this.inTurn(() => predict(this.runtimes.get(backend), this.sessions.get(`${backend} ${variant}`), tensor, size));
   }
 }
 
@@ -287,6 +307,8 @@ class Playground {
     this.base = root.dataset.base;
     this.state = {picture: null, variants: {a: 'mp-tr-bce', b: 'mp-tr-dice'}, results: {}, compare: false, asked: false, backend: 'wasm'};
     this.turn = 0;  // of predictions: an answer to an older question is dropped
+    this.opening = 0;  // of pictures, likewise
+    this.filming = false;
   }
 
   $(selector) { return this.root.querySelector(selector); }
@@ -358,6 +380,8 @@ class Playground {
 
   fail(text) { const box = this.$('.pg-error'); box.hidden = !text; box.textContent = text ?? ''; }
 
+  busy(on) { this.$('.pg-loading').hidden = !on; this.root.setAttribute('aria-busy', String(on)); }
+
   choose(network, place, level) {
     const parts = this.state.variants[network].split('-');
     parts[place] = level;
@@ -366,26 +390,29 @@ class Playground {
   }
 
   async openSample(sample) {
+    const opening = ++this.opening;
     try {
       const answer = await fetch(this.base + sample.file);
       if (!answer.ok) throw new Error();
-      await this.open(await answer.blob(), sample.title, sample);
-    } catch { this.fail(`The sample picture "${sample.title}" could not be loaded. Look at your connection, then try again.`); }
+      await this.open(await answer.blob(), sample.title, sample, opening);
+    } catch { if (opening === this.opening) this.fail(`The sample picture "${sample.title}" could not be loaded. Look at your connection, then try again.`); }
   }
 
-  async open(blob, title, sample = null) {
+  async open(blob, title, sample = null, opening = ++this.opening) {
+    if (opening !== this.opening) return;
     this.fail();
-    const turn = this.opening = (this.opening ?? 0) + 1;
     try {
       const picture = await openPicture(blob, title);
-      if (turn !== this.opening) return;
+      if (opening !== this.opening) return;
       picture.sample = sample;
       if (sample?.truth) picture.truth = await this.truth(sample, picture.shown);
+      if (opening !== this.opening) return;
       this.state.picture = picture;
       this.state.results = {};
       for (const button of this.$('.pg-samples').children) button.setAttribute('aria-pressed', String(button.dataset.sample === sample?.name));
+      this.draw();  // without a mask, and none can be saved
       await this.update();
-    } catch (error) { this.fail(error.message); }
+    } catch (error) { if (opening === this.opening) this.fail(error.message); }
   }
 
   async truth(sample, shown) {
@@ -407,7 +434,8 @@ class Playground {
     this.labels();
     this.card();
     const unknown = nets.map(n => state.variants[n]).filter(v => !manifest.models[v]);
-    if (unknown.length) return this.fail(`This playground was built without ${unknown.join(' and ')}. Choose other toggles.`);
+    if (unknown.length) { this.busy(false); return this.fail(`This playground was built without ${unknown.join(' and ')}. Choose other toggles.`); }
+    this.fail();
     if (!state.picture) return;
     try {
       const backend = this.backend(), variants = [...new Set(nets.map(n => state.variants[n]))];
@@ -422,21 +450,20 @@ class Playground {
         this.$('.pg-cost').textContent = `Loads ${sum(files)} once and keeps them: the network ${sum(models)}, its runtime ${sum(parts)}. It runs on your computer.`;
         return this.draw();
       }
-      const loading = this.$('.pg-loading');
-      if (files.length) { loading.hidden = false; this.root.setAttribute('aria-busy', 'true'); }
+      this.busy(files.length > 0);
       try {
         await this.networks.prepare(variants, backend, (text, share) => { this.$('.pg-loading-text').textContent = text; this.$('progress').value = share; });
       } catch (error) {
-        if (backend !== 'webgpu' || error.message.includes('could not be loaded')) throw error;
+        if (turn !== this.turn || backend !== 'webgpu' || error.message.includes('could not be loaded')) throw error;
         this.webgpu = '';  // there, but not able to run it
         this.$('.pg-backend').value = 'wasm';
         return this.update();
-      } finally { loading.hidden = true; this.root.removeAttribute('aria-busy'); }
+      }
+      if (turn !== this.turn) return;
       const results = {};
       for (const n of nets) results[n] = {...await this.networks.run(state.variants[n], backend, toTensor(bytes[n], this.size(n)), this.size(n)), variant: state.variants[n], size: this.size(n)};
       if (turn !== this.turn) return;
       Object.assign(state, {results, backend});
-      this.fail();
       this.draw();
     } catch (error) {
       if (turn !== this.turn) return;
@@ -444,7 +471,7 @@ class Playground {
       state.asked = false;
       this.$('.pg-ask').hidden = false;
       this.$('.pg-run').textContent = 'Try again';
-    }
+    } finally { if (turn === this.turn) this.busy(false); }  // the bar is the latest question's
   }
 
   labels() {
@@ -472,10 +499,10 @@ class Playground {
     };
     const done = nets.every(n => results[n]);
     this.$('.pg-save').disabled = !done;
-    this.panel('input').hidden = state.compare && done;
+    this.panel('input').hidden = true;
     this.panel('b').hidden = !state.compare;
     this.panel('last').hidden = !done;
-    if (!state.compare || !done) show('input', `What the network gets: ${this.size('a')} × ${this.size('a')} pixels`, `${picture.title}, squashed to ${this.size('a')} by ${this.size('a')} pixels`);
+    if ((!state.compare || !done) && this.manifest.models[state.variants.a]) show('input', `What the network gets: ${this.size('a')} × ${this.size('a')} pixels`, `${picture.title}, squashed to ${this.size('a')} by ${this.size('a')} pixels`);
     if (!done) {
       this.panel('b').hidden = true;
       show('a', `${picture.title}, ${picture.width} × ${picture.height}`, picture.title, canvas => paint(canvas, shown, () => [0, 0, 0, 0]));
@@ -550,25 +577,34 @@ class Playground {
   }
 
   async camera() {
-    const dialog = this.$('.pg-dialog'), video = dialog.querySelector('video');
+    if (this.filming) return;  // a second stream would stay on; the button stays enabled, to have the focus back afterwards
+    this.filming = true;
     this.fail();
-    let stream;
-    try { stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}}); }
-    catch (error) { return this.fail(error.name === 'NotAllowedError' ? 'The browser may not use the camera. Allow it in the address bar, or choose a file.' : 'No camera was found. Choose a file instead.'); }
-    video.srcObject = stream;
-    await video.play();
-    dialog.showModal();
-    const shot = await new Promise(done => {
-      this.$('.pg-shoot').onclick = () => done(true);
-      this.$('.pg-cancel').onclick = () => done(false);
-      dialog.oncancel = () => done(false);
-    });
-    const canvas = canvasOf(video.videoWidth, video.videoHeight);
-    canvas.getContext('2d').drawImage(video, 0, 0);
-    for (const track of stream.getTracks()) track.stop();
-    video.srcObject = null;
-    dialog.close();
-    if (shot) this.open(await new Promise(done => canvas.toBlob(done, 'image/png')), 'The camera picture');
+    const dialog = this.$('.pg-dialog'), video = dialog.querySelector('video');
+    let stream, canvas;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
+      video.srcObject = stream;
+      await video.play();
+      dialog.showModal();
+      const shot = await new Promise(done => {
+        this.$('.pg-shoot').onclick = () => done(true);
+        this.$('.pg-cancel').onclick = () => done(false);
+        dialog.oncancel = () => done(false);
+      });
+      if (shot) {
+        canvas = canvasOf(video.videoWidth, video.videoHeight);
+        canvas.getContext('2d').drawImage(video, 0, 0);
+      }
+    } catch (error) {
+      this.fail(error.name === 'NotAllowedError' ? 'The browser may not use the camera. Allow it in the address bar, or choose a file.' : 'No camera gives a picture. Choose a file instead.');
+    } finally {
+      for (const track of stream?.getTracks() ?? []) track.stop();
+      video.srcObject = null;
+      dialog.close();
+      this.filming = false;
+    }
+    if (canvas) this.open(await new Promise(done => canvas.toBlob(done, 'image/png')), 'The camera picture');
   }
 }
 
