@@ -76,7 +76,7 @@ def pictures() -> dict:
     add('plain.bmp', rgb, format='BMP')
     add('plain.webp', rgb, format='WEBP')
     add('plain.tiff', rgb, format='TIFF', compression='tiff_lzw')
-    add('float.tiff', Image.fromarray(rng.random((20, 28), dtype=np.float32)), format='TIFF')
+    add('deep.tiff', Image.fromarray(rng.integers(0, 65536, (20, 28), dtype=np.uint16)), format='TIFF')
     return files
 
 
@@ -201,7 +201,7 @@ BAD = {'text.jpg': (lambda p: p.write_text('hello'), 'not a picture'), 'empty.jp
        'bomb.png': (bomb, 'decompression bomb'), 'torn.png': (lambda p: p.write_bytes(pictures()['plain.png'][:300]), 'cannot be read'),
        'long.png': (lambda p: Image.new('L', (LONGEST_SIDE + 1, 1)).save(p), f'at most {LONGEST_SIDE}'), 'none.png': (lambda p: None, 'no such file'),
        'folder.jpg': (lambda p: p.mkdir(), 'no pictures'), 'svg.png': (lambda p: p.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>'), 'not a picture'),
-       'pickle.png': (lambda p: torch.save({}, p), 'not a picture')}
+       'pickle.png': (lambda p: torch.save({}, p), 'not a picture'), 'float.tiff': (lambda p: Image.fromarray(np.ones((20, 28), dtype=np.float32)).save(p), 'fractions')}
 
 
 @pytest.mark.parametrize('name', list(BAD))
@@ -226,7 +226,7 @@ def test_a_folder_of_good_and_bad(weights, tmp_path, capsys):
     assert err.count('\n') == len(BAD) - 1 and out.count('\n') == len(expected)  # none.png is not there
     for name in BAD: assert name in err or name == 'none.png'
     with Image.open(tmp_path / 'masks/turned.jpg.png') as mask: assert mask.size == (20, 28)  # as people see it
-    for kind in ('cmyk.jpg', 'deep.png', 'moving.gif', 'float.tiff'):
+    for kind in ('cmyk.jpg', 'deep.png', 'moving.gif', 'deep.tiff'):
         with Image.open(tmp_path / f'masks/{kind}.png') as mask: assert mask.size == (28, 20)
 
 
