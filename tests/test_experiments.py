@@ -175,6 +175,30 @@ def test_two_processes_on_one_folder(finished, small):
         with pytest.raises(TrainingError, match='another process'): run(configs[0], *small, out, **quiet)
 
 
+def test_fresh_deletes_nothing_if_another_process_trains_one_of_the_runs(tmp_path, monkeypatch):
+    from filelock import FileLock
+    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    configs = make_configs(parse_variants('exp1,exp2'), **TINY)
+    run_all(configs, tmp_path, **quiet)
+    with FileLock(tmp_path / configs[1].folder / '.lock'):
+        with pytest.raises(TrainingError, match='mp-tr-dice.*another process'): run_all(configs, tmp_path, fresh=True, **quiet)
+    assert len(read_runs([tmp_path])) == 2
+    assert len(run_all(configs, tmp_path, fresh=True, **quiet)) == 2  # nothing stayed locked
+
+
+def test_a_run_on_other_pictures_is_refused(tmp_path, small):
+    pets, split = small
+    config = make_configs(parse_variants('exp1'), **TINY)[0]
+    run(config, pets, split, tmp_path, **quiet)
+    other = replace(pets, names=[f'{name}_too' for name in pets.names])
+    with pytest.raises(ValueError, match='pictures: 60 with names .* there, 60 with names .* asked for.*another --out'): run(config, other, split, tmp_path, **quiet)
+    written = tmp_path / config.folder / 'config.json'
+    written.write_text(json.dumps(dict(config=json.loads(written.read_text())['config'])))  # as before the pictures were noted
+    said = []
+    run(config, other, split, tmp_path, log=said.append)
+    assert said[0].endswith('done before')
+
+
 def test_rows_and_tables(finished):
     out, configs = finished
     rows = read_runs([out, out])

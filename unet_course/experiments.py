@@ -10,7 +10,8 @@ __all__ = ['EXPERIMENTS', 'FACTORIAL', 'PROTOCOLS', 'PRESETS', 'SYNTHETIC_IMAGES
            'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files', 'course_folder']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
-import csv, io, json, math, platform, time
+import csv, hashlib, io, json, math, platform, time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -253,17 +254,28 @@ def differences(
         elif a != b: found.append(f'{prefix}{key}: {a} there, {b} asked for')
     return found
 
+# %% ../nbs/05_experiments.ipynb #05d000c0
+def describe_run(
+    config: RunConfig,  # what to run
+    pets: Pets,         # on which pictures
+) -> dict:  # plain values, as config.json holds them
+    "What tells one run from another: its config, and the names of its pictures, as their number and a short hash."
+    names = hashlib.sha256('\n'.join(pets.names).encode()).hexdigest()[:12]
+    return dict(config=json.loads(json.dumps(config.to_dict())), pictures=f'{len(pets)} with names {names}')
+
 # %% ../nbs/05_experiments.ipynb #05d0000c
 def finished(
     config: RunConfig,  # what to run
+    pets: Pets,         # on which pictures
     folder: Path,       # the run's; it need not exist
 ) -> dict | None:  # what its metrics.json holds
-    "The metrics of the finished run of `config`, None if there is something to do; `ValueError` if the folder holds another config's run."
-    stored = read_json(folder / 'config.json')
+    "The metrics of the finished run of `config`, None if there is something to do; `ValueError` if the folder holds another config's run, or one on other pictures."
+    stored, wanted = read_json(folder / 'config.json'), describe_run(config, pets)
     if stored is None: return None
     if not (isinstance(stored, dict) and isinstance(stored.get('config'), dict)):
         raise ValueError(f'{folder / "config.json"}: damaged (no config in it); {START_OVER}')
-    if changed := differences(stored['config'], json.loads(json.dumps(config.to_dict()))):
+    if changed := differences(wanted | stored, wanted):  # runs of before the pictures were noted have none
+        changed = [line.removeprefix('config.') for line in changed]
         raise ValueError(f'{folder} holds a run with another config ({"; ".join(changed)}); give another --out to keep both, or {START_OVER}')
     return read_json(folder / 'metrics.json')
 
@@ -285,39 +297,47 @@ def run(
     lock = FileLock(folder / '.lock', timeout=0)
     if world()[0] > 0: log = lambda line: None
     try:
-        if fresh: on_first(lambda: start_over(folder))
-        done = on_first(lambda: prepare(config, folder, lock))
+        if fresh: on_first(lambda: start_over([folder]))
+        done = on_first(lambda: prepare(config, pets, folder, lock))
         log(f'{config.folder}' + (': done before' if done else ''))
         return done or train_and_measure(config, pets, split, folder, device, checkpoint_minutes, keep_going, log)
     finally: lock.release()
 
+# %% ../nbs/05_experiments.ipynb #05d000c1
+def acquire(
+    lock,  # FileLock in a run's folder
+):  # to be left by `with` or `lock.release`; the operating system releases it if the process dies
+    "The lock, held by this process; `TrainingError` if another one has it."
+    from filelock import Timeout
+    try: return lock.acquire()
+    except Timeout: raise TrainingError(f'{Path(lock.lock_file).parent}: another process is training this run; wait for it or use another --out') from None
+
 # %% ../nbs/05_experiments.ipynb #d32103d8
 def start_over(
-    folder: Path,  # a run's; it need not exist
+    folders: list[Path],  # of runs; they need not exist
 ):
-    "None; deletes what a run left in its folder; `TrainingError` if another process is training it."
-    from filelock import FileLock, Timeout
-    if not folder.is_dir(): return
-    try:
-        with FileLock(folder / '.lock', timeout=0):
+    "None; deletes what the runs left in their folders, or nothing: `TrainingError` if another process is training one of them."
+    from filelock import FileLock
+    folders = [folder for folder in folders if folder.is_dir()]
+    with ExitStack() as locks:
+        for folder in folders: locks.enter_context(acquire(FileLock(folder / '.lock', timeout=0)))
+        for folder in folders:
             for name in ('metrics.json', 'last.ckpt', 'best.pth', 'history.csv', 'evaluation.npz', 'config.json'): (folder / name).unlink(missing_ok=True)
-    except Timeout: raise TrainingError(f'{folder}: another process is training this run; wait for it or use another --out') from None
 
 # %% ../nbs/05_experiments.ipynb #d32103d7
 def prepare(
     config: RunConfig,  # what to run
+    pets: Pets,    # on which pictures
     folder: Path,  # the run's
-    lock,          # FileLock in it; held from here on by this process, and released by the operating system if it dies
+    lock,          # FileLock in it; held from here on by this process
 ) -> dict | None:  # the metrics of a finished run; None: there is something to do
     "What the folder already knows, after it is made and locked; `ValueError` if it holds a run with another config."
-    from filelock import Timeout
     folder.mkdir(parents=True, exist_ok=True)
-    try: lock.acquire()
-    except Timeout: raise TrainingError(f'{folder}: another process is training this run; wait for it or use another --out') from None
-    if metrics := finished(config, folder):
+    acquire(lock)
+    if metrics := finished(config, pets, folder):
         (folder / 'last.ckpt').unlink(missing_ok=True)  # left if the process was killed right after the run was done
         return metrics
-    write_json(dict(config=config.to_dict()), folder / 'config.json')
+    write_json(describe_run(config, pets), folder / 'config.json')
 
 # %% ../nbs/05_experiments.ipynb #7668ae04
 def choose_format(
@@ -450,8 +470,8 @@ def run_all(
     if world()[0] > 0: log = lambda line: None
     if world()[1] > 1: on_first(lambda: load_data(first, root) and None)  # decoded by one process, then found by the others
     pets, split = load_data(first, root)
-    if options.pop('fresh', False): on_first(lambda: [start_over(Path(out) / c.folder) for c in configs])  # all of them now: whoever stops this goes on without --fresh
-    todo = [c for c in configs if not finished(c, Path(out) / c.folder)]  # another config is refused before anything is timed
+    if options.pop('fresh', False): on_first(lambda: start_over([Path(out) / c.folder for c in configs]))  # all of them now: whoever stops this goes on without --fresh
+    todo = [c for c in configs if not finished(c, pets, Path(out) / c.folder)]  # another config is refused before anything is timed
     dtype = choose_format(first, device)
     minutes = f'about {max(1, round(estimate_minutes(todo, pets, split, device)))} min' if todo else 'all done before'
     log(f'{len(configs)} runs: {describe(asdict(first) | dict(epochs=first.recipe.epochs, batch_size=first.recipe.batch_size))}; {len(split["train"])} training images; '
