@@ -440,9 +440,10 @@ class Playground {
     try {
       const backend = this.backend(), variants = [...new Set(nets.map(n => state.variants[n]))];
       const files = this.networks.files(variants, backend).all;
-      if (!state.asked) state.asked = (await Promise.all(files.map(isKept))).every(Boolean);
+      const asked = state.asked || (await Promise.all(files.map(isKept))).every(Boolean);
       const bytes = Object.fromEntries(await Promise.all(nets.map(async n => [n, await squashed(state.picture, this.size(n))])));
       if (turn !== this.turn) return;
+      state.asked = asked;
       paintBytes(this.panel('input').querySelector('canvas'), bytes.a, this.size('a'));
       this.$('.pg-ask').hidden = state.asked;
       if (!state.asked) {
