@@ -440,17 +440,33 @@ def test_the_reading_of_a_table_follows_from_it(plan):
 
 def test_our_runs_of_the_published_protocol_stand_beside_the_quoted_figures():
     space = cells_defining('setting_of', 'beside_the_published')
-    assert space['beside_the_published']([]) == 'None has been run yet.'
+    assert space['beside_the_published']([], {}) == 'None has been run yet.'
     rows = [made_up(v, 0, .7, protocol='published', val_accuracy=a) for v, a in (('mp-tr-bce', .90), ('mp-tr-dice', .91), ('str_conv-tr-bce', .89), ('str_conv-ups-dice', .85))]
-    text = space['beside_the_published'](rows)
-    assert '| exp1 `mp-tr-bce` | 93.45 % | 90.00 % | -3.45 |' in text and 'the order quoted is exp1 > exp2 > exp3 > exp4, ours exp2 > exp1 > exp3 > exp4' in text
+    epochs = {(space['setting_of'](row), row['variant']): np.array([[.5, row['val_accuracy'], .80 + .03 * k]]) for k, row in enumerate(rows)}
+    text = space['beside_the_published'](rows, epochs)
+    assert '| exp1 `mp-tr-bce` | 93.45 % | 90.00 % | -3.45 | 90.00 % |' in text and '| exp4 `str_conv-ups-dice` | 90.42 % | 85.00 % | -5.42 | 89.00 % |' in text
+    assert 'the order quoted is exp1 > exp2 > exp3 > exp4, ours exp2 > exp1 > exp3 > exp4, and by the highest of an epoch exp2 > exp1 > exp3 > exp4, where first and last are 2.00 points apart' in text
+    assert 'by 6.00 points (median) and up to 10.00' in text  # changes after the first third: 10, 8, 3 and 4
+    alone = space['beside_the_published'](rows[:1], epochs)
+    assert 'up to 10.00' in alone and 'the order quoted' not in alone
+
+
+def test_steps_change_one_thing_and_keep_the_seed(plan):
+    space = cells_defining('budget_steps', 'tell_steps')
+    assert space['tell_steps'](space['budget_steps'](plan)) == 'None has been run yet.'
+    longer, wider = made_up('mp-tr-bce', 0, .70, epochs=15), made_up('mp-tr-bce', 0, .75, epochs=15, width=32, macs=800)
+    others = [made_up('mp-tr-bce', 2, .8, epochs=15), made_up('mp-ups-bce', 0, .8, epochs=15, width=32)]  # another seed; two steps at once
+    steps = space['budget_steps'](plan + [longer, wider, *others])
+    assert [(key[0], key[1:4], len(pairs)) for key, pairs in steps.items()] == [('mp-tr-bce', ('epochs', 5, 15), 1), ('mp-tr-bce', ('width', 16, 32), 1)]
+    text = space['tell_steps'](steps)
+    assert '| epochs 5 to 15 | width 16, size 64 | `mp-tr-bce` | 0 | 3 times | 60.20 to 70.00 (+9.80) |' in text and '| width 16 to 32 | size 64, epochs 15 | `mp-tr-bce` | 0 | 4 times | 70.00 to 75.00 (+5.00) |' in text
 
 
 def test_costs_are_medians_over_the_epochs_with_their_range(finished, small):
     out, configs = finished
-    space, rows = cells_defining('setting_of', 'epoch_speeds', 'cost_table'), read_runs([out])
-    speeds = space['epoch_speeds'](out)
-    assert sorted(map(len, speeds.values())) == [1, 2]  # one epoch each; two seeds of exp1
+    space, rows = cells_defining('setting_of', 'epochs_of', 'cost_table'), read_runs([out])
+    speeds = space['epochs_of'](out, 'images_per_second')
+    assert sorted(runs.shape for runs in speeds.values()) == [(1, 1), (2, 1)]  # one epoch each; two seeds of exp1
     text = space['cost_table'](rows, speeds)
     assert 'Minutes' not in text and f"{rows[0]['parameters'] / 1e6:.2f} M" in text and text.count('| `') == 2
 
