@@ -18,15 +18,18 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 class BuildWithCourse(build_py):
     """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
-    Per-image measurements are copied for seed 0 of the settings that chapter 06 analyses, those with all eight variants and several seeds:
+    Per-image measurements are copied for the first seed of the settings that chapter 06 analyses, those with all eight variants and several seeds:
     all of them would outgrow the wheel.
     """
 
     def run(self):
         super().run()
         results = HERE / 'results'
-        settings = [folder for folder in results.glob('*') if all((folder / variant / 'seed1').is_dir() for variant in FACTORIAL)]
-        analysed = [f'{folder.name}/{variant}/seed0/evaluation.npz' for folder in settings for variant in FACTORIAL]
+        analysed = []
+        for setting in {path.parent for path in results.rglob(FACTORIAL[0])}:
+            seeds = set.intersection(*({path.name for path in (setting / variant).glob('seed*')} for variant in FACTORIAL))
+            first = min(seeds, key=lambda name: int(name.removeprefix('seed')), default=None)
+            if len(seeds) > 1: analysed += [f'{setting.relative_to(results).as_posix()}/{variant}/{first}/evaluation.npz' for variant in FACTORIAL]
         course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}

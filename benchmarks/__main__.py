@@ -28,7 +28,11 @@ def main(argv=None):
     parser.add_argument('--fresh', action='store_true', help='measure again what was measured before')
     args = parser.parse_args(argv)
     if unknown := set(args.parts) - set(PARTS): parser.error(f'{", ".join(sorted(unknown))}: the parts are {", ".join(PARTS)}')
-    device, end, late = training.choose_device(args.device), time.monotonic() + 60 * args.minutes, []
+    if os.name != 'posix': parser.error('memory and processor time are measured as Linux and macOS give them; on Windows use WSL')
+    try: device = training.choose_device(args.device)
+    except ValueError as error: parser.error(str(error))
+    if device.type not in ('cpu', 'cuda'): parser.error(f'--device {device.type}: only cpu and cuda are measured; give --device cpu')
+    end, late = time.monotonic() + 60 * args.minutes, []
     torch.set_num_threads(args.threads)
     os.environ['BENCHMARK_CLOCK'] = args.clock  # for the processes that are started, too
     if device.type == 'cpu' and hasattr(training, 'keep_freed_memory'): training.keep_freed_memory()  # as `unet-course run` does; here the peers have it too

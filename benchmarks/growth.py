@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.job import PYTHON
-from benchmarks.measuring import child, now, on_the_wall, row, run_process, take_turns
+from benchmarks.measuring import child, now, on_the_wall, peak_memory, row, run_process, take_turns
 from benchmarks.step import Step, a_batch
 from unet_course.data import Pets, batches, open_cache
 from unet_course.factory import create_model
@@ -24,7 +24,7 @@ def point(width: int, size: int, count: int, device: str, rounds: int) -> dict:
     device = torch.device(device)
     step = Step(create_model(dict(base_width=width), seed=0), a_batch(device, count, size), device, choose_amp('auto', device), ours=True)
     times = take_turns({'step': step}, device, rounds=rounds, seconds=15)['step']
-    peak = torch.cuda.max_memory_allocated() // 2**20 if device.type == 'cuda' else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 2**10
+    peak = torch.cuda.max_memory_allocated() // 2**20 if device.type == 'cuda' else peak_memory()
     return dict(times=times, peak_mb=peak, gflop=step.gflop)
 
 

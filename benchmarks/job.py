@@ -90,9 +90,9 @@ def against_the_original(device, tiny: bool, size: tuple[int, int]) -> dict:
 
 def real_epoch(device, tiny: bool) -> dict:
     "One epoch over the whole dataset, ours and the original's way."
-    root = find_pets().parent
-    count = len(read_lists(root / 'oxford-iiit-pet'))
-    rows, ratios = epochs_in_turns(root, count, 16, 128, 2, device, {'ours': []})
+    folder = find_pets()
+    count = len(read_lists(folder))
+    rows, ratios = epochs_in_turns(folder, count, 16, 128, 2, device, {'ours': []})
     return dict(setting=f'All {count} pairs of the published photos, width 16, 128x128; {PROTOCOL}', rows=rows, ratios=ratios)
 
 

@@ -27,6 +27,12 @@ def wait_for(
     if device.type == 'cuda': torch.cuda.synchronize(device)
 
 
+def peak_memory() -> int:
+    "The largest resident size of this process so far, in MiB."
+    import resource  # there is none on Windows
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (2**20 if sys.platform == 'darwin' else 2**10)
+
+
 def on_the_wall() -> bool: return os.environ.get('BENCHMARK_CLOCK', 'wall') == 'wall'
 
 

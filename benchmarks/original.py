@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from unet_course.data import read_lists
+from unet_course.data import find_pets, read_lists
 from unet_course.factory import create_model
 
 
@@ -38,7 +38,7 @@ def main():
     parser.add_argument('--root', type=Path, required=True)
     args = parser.parse_args()
     if args.threads: torch.set_num_threads(args.threads)
-    folder = args.root / 'oxford-iiit-pet'
+    folder = find_pets(args.root) or args.root / 'oxford-iiit-pet'
     names = [name for name, *_ in read_lists(folder)]
     cut = len(names) * 8 // 10
     train, val = (DataLoader(PetFiles(folder, part, args.size), 32, shuffle=shuffle) for part, shuffle in ((names[:cut], True), (names[cut:], False)))

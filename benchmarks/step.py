@@ -6,7 +6,7 @@ import sys
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import child, quartiles, ratio, row, take_turns
+from benchmarks.measuring import child, peak_memory, quartiles, ratio, row, take_turns
 from unet_course import training
 from unet_course.data import batches, synthetic_pets
 from unet_course.factory import create_model
@@ -151,7 +151,7 @@ def one_process(keep: bool, width: int, size: int, count: int, amp: str) -> dict
     before = resource.getrusage(resource.RUSAGE_SELF)
     times = take_turns({'step': step}, torch.device('cpu'), rounds=5)['step']
     after = resource.getrusage(resource.RUSAGE_SELF)
-    return dict(times=times, faults=(after.ru_minflt - before.ru_minflt) / 6, peak_mb=after.ru_maxrss // 2**10, gflop=step.gflop)
+    return dict(times=times, faults=(after.ru_minflt - before.ru_minflt) / 6, peak_mb=peak_memory(), gflop=step.gflop)
 
 
 def memory_kept(device, tiny: bool, name: str) -> dict:

@@ -22,7 +22,7 @@ from conftest import ROOT
 from unet_course import analysis
 from unet_course.analysis import (BAND, CLAIMS, Picture, anova, errors, explore, explorer_panel, explorer_pictures, explorer_twin, find_factorials, holm,
                                   mask_caption, paint, plot_comparison, plot_effects, signs, small_picture, t_quantile, t_tail, uploaded_picture, verdicts)
-from unet_course.data import BACKGROUND, BORDER, PET, draw_pet, synthetic_pets
+from unet_course.data import BACKGROUND, BORDER, PET, draw_pet, find_pets, synthetic_pets
 from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, keep_counts, keep_masks, kept_index, load_pretrained, measure, predict, summarise
 from unet_course.factory import create_model
 
@@ -264,8 +264,23 @@ def test_settings_are_never_mixed_and_the_best_known_comes_first(tmp_path):
         (64, 128, 'background', 3e-3, (0, 1, 2)), (16, 128, 'background', 3e-3, (0, 1, 2, 3)), (16, 64, 'background', 3e-3, (0, 1)),
         (16, 64, 'background', 1e-3, (5,)), (64, 128, 'ignore', 3e-3, (0, 1, 2, 3))]
     assert len({f.setting for f in found}) == 5 and (found[0].values('test_iou') == .64).all() and np.isnan(found[4].values('test_boundary_2')).all()
+    for v in FACTORIAL[:4]: write_run(tmp_path / 'd', RunConfig(v, 7, width=64, size=128), dict(iou=.9, images=20), arrays, train_images=100)
+    for v in FACTORIAL[4:]: write_run(tmp_path / 'd', RunConfig(v, 7, width=64, size=128), dict(iou=.9, images=30), arrays, train_images=100)
+    assert len(find_factorials(tmp_path)) == 5, 'eight runs on different pictures are no factorial'
     write_run(tmp_path / 'c', RunConfig(FACTORIAL[0], 0, width=64, size=128), dict(iou=.9), arrays)
     assert (find_factorials(tmp_path)[0].values('test_iou') == .64).all(), 'of two equal configs the first by path counts'
+
+
+def test_a_certain_verdict_gives_a_bound_for_its_p():
+    values = made(effect=.2, noise=1e-6)
+    assert 'Holm p < 1e-12 against' in verdicts(values)[0]['sentence'] and not any('p = 0 ' in row['sentence'] for row in verdicts(values))
+
+
+def test_missing_arrays_are_named(runs, tmp_path):
+    import shutil
+    copy = shutil.copytree(runs, tmp_path / 'copy')
+    for path in copy.rglob('evaluation.npz'): path.unlink()
+    with pytest.raises(FileNotFoundError, match='seed0.*no kept arrays'): find_factorials(copy)[0].image_iou()
 
 
 def test_arrays_of_one_seed_suffice(runs, tmp_path):
@@ -481,6 +496,56 @@ def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn
     assert 'role="alert"' in panel.value and '&lt;b&gt;.txt: not a picture' in panel.value
     controls['Source'].value = 'Two'
     assert 'upside down' in panel.value and controls['Picture'].value == 'c'
+
+
+def test_the_explorer_predicts_once_for_every_change(networks, drawn, monkeypatch):
+    calls = []
+    monkeypatch.setattr(analysis, 'predict', lambda model, image: (calls.append(model), predict(model, image))[1])
+    box = explore(networks, {'One': {'a': lambda: drawn, 'b': lambda: drawn}, 'Two': {'c': lambda: drawn}})
+    controls = {w.description: w for w in descendants(box) if getattr(w, 'description', '')}
+    for change, count in ((lambda: None, 2), (lambda: setattr(controls['Source'], 'value', 'Two'), 2), (lambda: setattr(controls['Source'], 'value', 'One'), 2), (lambda: setattr(controls['Picture'], 'value', 'b'), 2)):
+        change()
+        assert len(calls) == count
+        calls.clear()
+
+
+def test_the_explorer_says_what_is_not_there(networks, drawn):
+    def broken(): raise FileNotFoundError('the <photo> is gone')
+    two = {name: networks[name] for name in ('mp-tr-bce', 'mp-tr-dice')}
+    box = explore(two, {'None': {}, 'One': {'a': lambda: drawn, 'b': broken}})
+    controls, panel = {w.description: w for w in reversed([*descendants(box)]) if getattr(w, 'description', '')}, box.children[1]
+    assert 'role="alert"' in panel.value and 'None: no pictures' in panel.value
+    controls['Source'].value = 'One'
+    good = panel.value
+    assert 'mp-tr-bce' in good and 'role="alert"' not in good
+    controls['Down'].value = 'str_conv'
+    assert 'no network of str_conv-tr-bce' in panel.value
+    controls['Threshold'].value = .4
+    assert 'no network of str_conv-tr-bce' in panel.value  # and not the old masks
+    controls['Threshold'].value, controls['Down'].value = .5, 'mp'
+    assert panel.value == good
+    controls['Picture'].value = 'b'
+    assert 'the &lt;photo&gt; is gone' in panel.value
+    assert 'no network of' in explore({'mp-ups-bce': networks['mp-ups-bce']}, {'One': {'a': lambda: drawn}}).children[1].value
+
+
+def test_titles_are_text(drawn, networks):
+    odd = Picture(drawn.image, drawn.truth, 'KIDS" on <b>LOOKS, STORED away')
+    panel = explorer_panel(odd, {'mp-tr-bce': drawn.truth.astype(np.float32)})
+    assert '<b>' not in panel and 'KIDS&quot; on &lt;b&gt;LOOKS' in panel
+    twin = explorer_twin(networks, [odd], name='t', side=32)
+    assert not re.search(r'\b(IDS|LOOKS|STORED|CONTROLS|FIGURES|NAME)\b', twin.replace('KIDS', '').replace('LOOKS, STORED away', '').replace('&lt;b&gt;LOOKS', '')) and 'KIDS&quot; on &lt;b&gt;LOOKS</option>' in twin
+
+
+def test_a_dataset_without_test_photos_offers_none(tmp_path):
+    for folder in ('images', 'annotations/trimaps'): (tmp_path / folder).mkdir(parents=True)
+    for i in range(3):
+        image, trimap, _ = draw_pet(0, i, 32)
+        Image.fromarray(image).save(tmp_path / f'images/Pug_{i}.jpg')
+        Image.fromarray(trimap).save(tmp_path / f'annotations/trimaps/Pug_{i}.png')
+    (tmp_path / 'annotations/trainval.txt').write_text(''.join(f'Pug_{i} 1 2 1\n' for i in range(3)))
+    (tmp_path / 'annotations/test.txt').write_text('')
+    assert find_pets(tmp_path) == tmp_path and 'Test photos' not in explorer_pictures(tmp_path)
 
 
 def test_the_twin_holds_every_prediction_and_the_same_controls(networks, drawn):

@@ -149,6 +149,53 @@ def test_the_same_run_made_twice_counts_once(finished, tmp_path):
     assert len(read_runs([tmp_path])) == 1
 
 
+def changed_copy(finished, folder, of=0, config=None, recipe=None, test=None, **metrics):
+    "A folder with a run like one that is there, its files changed by hand."
+    out, configs = finished
+    copy = shutil.copytree(out / configs[of].folder, folder / configs[of].folder)
+    stored, kept = json.loads((copy / 'config.json').read_text()), json.loads((copy / 'metrics.json').read_text())
+    stored['config'] |= config or {}
+    stored['config']['recipe'] |= recipe or {}
+    (copy / 'config.json').write_text(json.dumps(stored))
+    (copy / 'metrics.json').write_text(json.dumps(kept | metrics | dict(test=kept['test'] | (test or {}))))
+    return copy
+
+
+def test_a_table_holds_runs_of_the_same_pictures_and_the_same_recipe(finished, tmp_path):
+    for name, change in dict(a={}, b=dict(test=dict(images=5)), c=dict(recipe=dict(lr=.5))).items(): changed_copy(finished, tmp_path / name, **change)
+    rows = read_runs([tmp_path])
+    assert sorted((row['changes'], row['test_images']) for row in rows) == [('', 5), ('', 12), ('lr 0.5', 12)]
+    text = results_table(rows)
+    assert text.count('| exp1 `mp-tr-bce` |') == 3 and '±' not in text.replace('mean ±', '') and ' epochs, lr 0.5, border' in text
+    assert '42 training and 5 test images' in text and '42 training and 12 test images' in text and 'training and' not in results_table(rows[:1])
+
+
+def test_the_same_seed_again_is_no_second_draw(finished, tmp_path):
+    changed_copy(finished, tmp_path / 'a')
+    changed_copy(finished, tmp_path / 'b', test=dict(iou=.99), torch='9.9')
+    text = results_table(read_runs([tmp_path]))
+    assert 'seed 0 only: no word about noise; 1 more of the same seeds left out' in text and '±' not in text and '0.9900' not in text and 'Between seeds' not in text
+    assert len(read_runs([tmp_path])) == 2
+
+
+def test_seeds_that_not_every_variant_has_are_said(plan):
+    rows = [row for row in plan if (row['variant'], row['seed']) in (('mp-tr-bce', 0), ('mp-tr-dice', 1))]
+    assert 'seeds 0, 1: mean ± standard deviation (not every variant has them all)' in results_table(rows)
+    assert 'not every variant' not in results_table(plan)
+
+
+@pytest.mark.parametrize('change', [dict(config=dict(data='cats')), dict(config=dict(border='x')), dict(config=dict(protocol='mine')), dict(config=dict(variant='mp-tr')), dict(config=dict(variant=3)),
+                                    dict(config=dict(variant='blur-pool-tr-dice')), dict(config=dict(width='wide')), dict(test=dict(iou='high')), dict(epochs='many')], ids=str)
+def test_files_of_a_run_with_odd_values_are_named(finished, tmp_path, change):
+    folder = changed_copy(finished, tmp_path, **change)
+    with pytest.raises(ValueError, match='are not those of a finished run') as error: read_runs([tmp_path])
+    assert str(folder) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_no_dash_in_the_name_of_a_mode():
+    with pytest.raises(ValueError, match='blur-pool.*no dash'): Variant('blur-pool', 'tr', 'dice')
+
+
 def test_every_process_times_its_share_of_a_batch(small, monkeypatch):
     sizes, step = [], experiments.train_step
     monkeypatch.setattr(experiments, 'train_step', lambda model, loss, images, *words: (sizes.append(len(images)), step(model, loss, images, *words))[1])
@@ -392,7 +439,7 @@ def cells_defining(*names):
 
 
 def made_up(variant, seed, iou, **more):
-    return dict(variant=variant, seed=seed, protocol='course', data='pets', width=16, size=64, border='background', epochs=5, batch_size=32, val_accuracy=.8, val_loss=.5, val_iou=iou, test_accuracy=.8, test_iou=iou,
+    return dict(variant=variant, seed=seed, protocol='course', data='pets', width=16, size=64, border='background', epochs=5, batch_size=32, changes='', train_images=300, test_images=None if more.get('protocol') == 'published' else 100, val_accuracy=.8, val_loss=.5, val_iou=iou, test_accuracy=.8, test_iou=iou,
                 test_dice=iou, test_iou_threshold=iou + .01, best_epoch=5, parameters=1000, macs=200, seconds=1.0, images_per_second=50.0, peak_memory_mb=900, device='cpu, 1 threads', amp='off') | more
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,57 @@ def test_a_name_is_never_a_path(tmp_path):
     model = small_network()
     save_weights(tmp_path / 'best.pth', model.state_dict(), SETTING | dict(model=model.config, variant='../../elsewhere'))
     assert export.name_of(tmp_path / 'best.pth') == 'elsewhere'
+
+
+@pytest.mark.parametrize('said', [dict(data='cats'), dict(recipe='mine'), dict(data=None, recipe=dict(epochs=3)), dict(variant=7)])
+def test_weights_that_say_little_are_described_by_what_they_say(said):
+    model = small_network()
+    model.trained_size = 48
+    config = {key: value for key, value in (SETTING | said).items() if value is not None}
+    row = export.describe_model(model, config)
+    known = config.get('data') == 'synthetic'
+    assert ('licence' in row) == ('credit' in row) == known and row['size'] == '48'
+    assert ('setting' in row) == (said == dict(variant=7)) and ('variant' in row) == (said != dict(variant=7))
+
+
+def test_the_setting_names_an_unusual_batch():
+    model = small_network()
+    model.trained_size = 48
+    assert 'batches of 4' in export.describe_model(model, SETTING | dict(recipe=dict(epochs=2, batch_size=4)))['setting']
+
+
+@pytest.mark.parametrize('text', ['[1, 2]', '{"test": 5}', '{"test": {"iou": 0.5}}', '{"test": {"images": "7", "iou": 1, "dice": 1, "accuracy": 1}}'])
+def test_figures_that_are_none_are_refused_with_their_file(tmp_path, text):
+    (tmp_path / 'metrics.json').write_text(text)
+    with pytest.raises(ValueError, match='metrics.json: not the figures of a run'): export.test_figures(tmp_path / 'best.pth', None)
+
+
+def test_the_card_is_found_by_a_relative_path_too(monkeypatch):
+    monkeypatch.chdir(package_folder())
+    found = export.test_figures(Path('weights/mp-tr-dice.pth'), 'mp-tr-dice')
+    assert found == export.test_figures(package_folder() / 'weights/mp-tr-dice.pth', 'mp-tr-dice') and found['images'] == 3669
+
+
+def test_names_that_differ_in_case_only_are_twins(tmp_path):
+    model = small_network()
+    config = {key: value for key, value in SETTING.items() if key != 'variant'} | dict(model=model.config)
+    for name in ('Best.pth', 'best.pth'): save_weights(tmp_path / name, model.state_dict(), config)
+    with pytest.raises(ValueError, match='would be written 2 times'): export.refuse_twins([tmp_path / 'Best.pth', tmp_path / 'best.pth'])
+
+
+@needs_onnx
+def test_a_runtime_that_lies_in_the_folder_already_is_left_there(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(export, 'RUNTIME', {**export.RUNTIME, 'wasm': [dict(file='a.mjs', bytes=1, integrity=export.integrity(b'a'))], 'webgpu': []})
+    (tmp_path / 'page/runtime').mkdir(parents=True)
+    (tmp_path / 'page/runtime/a.mjs').write_bytes(b'a')
+    named, said = tmp_path / 'net#1.pth', []
+    model = small_network()
+    save_weights(named, model.state_dict(), {key: value for key, value in SETTING.items() if key not in ('variant', 'data')} | dict(model=model.config))
+    export.write_playground([named], tmp_path / 'page', tmp_path / 'page/runtime', log=said.append)
+    assert (tmp_path / 'page/runtime/a.mjs').read_bytes() == b'a' and f'--directory "{tmp_path / "page"}"' in said[-1]
+    manifest = json.loads((tmp_path / 'page/manifest.json').read_text(encoding='utf-8'))
+    assert manifest['models']['net#1']['file'] == 'models/net%231.onnx' and (tmp_path / 'page/models/net#1.onnx').is_file()
+    assert 'Networks:' not in (tmp_path / 'page/index.html').read_text(encoding='utf-8')  # nobody said what they were trained on
 
 
 def test_where_a_source_leads(tmp_path):

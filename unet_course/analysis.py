@@ -9,7 +9,7 @@ __all__ = ['CLAIMS', 'BAND', 'LOOKS', 'TWIN', 'signs', 'Factorial', 'find_factor
            'explorer_twin']
 
 # %% ../nbs/06_analysis.ipynb #a1fd1d06
-import base64, html, io, json, math, tempfile, zlib
+import base64, html, io, json, math, re, tempfile, zlib
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -68,7 +68,9 @@ class Factorial:
         def read(path):
             with np.load(path) as arrays: return arrays[name]
         paths = [[self.runs[seed, v.id]['folder'] / 'evaluation.npz' for v in FACTORIAL] for seed in self.seeds]
-        return np.stack([np.stack([read(p) for p in row]) for row in paths if all(p.is_file() for p in row)])
+        there = [row for row in paths if all(p.is_file() for p in row)]
+        if not there: raise FileNotFoundError(f'{paths[0][0]}: no kept arrays of this factorial, under any seed; an installed package carries those of the settings of the chapters')
+        return np.stack([np.stack([read(p) for p in row]) for row in there])
 
     def image_iou(self) -> np.ndarray:  # float64 [seeds, 8, images]
         "Returns the IoU of every test image under every run."
@@ -90,7 +92,7 @@ def find_factorials(
         if not config or config['protocol'] != 'course': continue
         row = read_runs([path.parent])[0] | {f'test_{k}': v for k, v in metrics['test'].items()}
         row |= dict(folder=path.parent, threshold=metrics['threshold'], recipe=config['recipe'])
-        setting = json.dumps({k: v for k, v in config.items() if k not in ('variant', 'seed', 'model')} | {k: row[k] for k in ('device', 'amp')}, sort_keys=True)
+        setting = json.dumps({k: v for k, v in config.items() if k not in ('variant', 'seed', 'model')} | {k: row[k] for k in ('train_images', 'test_images', 'device', 'amp')}, sort_keys=True)
         groups.setdefault(setting, {}).setdefault((row['seed'], row['variant']), row)
     for runs in groups.values():
         seeds = tuple(sorted(seed for seed in {seed for seed, _ in runs} if all((seed, v.id) in runs for v in FACTORIAL)))
@@ -174,7 +176,7 @@ def verdicts(
         found = f'`{better}` minus `{other}` is {100 * row["estimate"]:+.2f} points of mean IoU'
         if seeds == 1: found += ' with one seed, and one seed says nothing about the noise of training'
         else: found += (f', {level:.0%} interval {100 * low:+.2f} to {100 * high:+.2f} ({seeds} seeds, {df} degrees of freedom); '
-                        f'Holm p = {p:.2g} against the band of ±{100 * band:.1f}')
+                        f'Holm p {f"= {p:.2g}" if p > 1e-12 else "< 1e-12"} against the band of ±{100 * band:.1f}')
         least = band + t_quantile(1 - (1 - level) / len(CLAIMS), df) * row['se']  # passes the strictest step of Holm
         if not outside and seeds > 1: found += ('; the interval lies within the band: neither level is ahead by more than is called equal here' if -band < low and high < band
                                                 else f'; at this noise any estimate beyond ±{100 * least:.2f} points would be decided')
@@ -303,7 +305,7 @@ def explorer_pictures(
         return small_picture(Image.fromarray(skimage.data.cat()), None, 'Chelsea, by Stéfan van der Walt, CC0, in scikit-image')
     if folder:
         names = [name for name, _, test in read_lists(folder) if test]
-        sources['Test photos'] = {name.replace('_', ' '): lambda name=name: photo(name) for name in names[len(names) // (2 * n)::max(1, len(names) // n)][:n]}
+        if names: sources['Test photos'] = {name.replace('_', ' '): lambda name=name: photo(name) for name in names[len(names) // (2 * n)::max(1, len(names) // n)][:n]}
     sources['Procedural pets'] = {f'pet {i}': lambda i=i: drawn(i) for i in range(n)}
     if find_spec('skimage'): sources['Cat'] = {'Chelsea': cat}
     return sources
@@ -344,8 +346,8 @@ def explorer_panel(
     if len(masks) == 2:
         (a, first), (b, second) = masks.items()
         shown.append(('difference', dict(extra=first & ~second, missed=second & ~first), f'difference: {(first != second).mean():.1%} of the pixels; /// only {a}, \\\\\\ only {b}'))
-    figures = [f'<figure data-shows="{name}" style="margin:0;width:256px"><img style="width:100%" alt="{caption}" src="{picture_uri(paint(picture.image, areas, strength))}">'
-               f'<figcaption style="font-size:90%;line-height:1.3">{caption}</figcaption></figure>' for name, areas, caption in shown]
+    figures = [f'<figure data-shows="{name}" style="margin:0;width:256px"><img style="width:100%" alt="{text}" src="{picture_uri(paint(picture.image, areas, strength))}">'
+               f'<figcaption style="font-size:90%;line-height:1.3">{text}</figcaption></figure>' for name, areas, text in ((name, areas, html.escape(caption)) for name, areas, caption in shown)]
     return f'<div role="group" aria-label="Explorer" style="display:flex;flex-wrap:wrap;gap:10px">{"".join(figures)}</div>'
 
 # %% ../nbs/06_analysis.ipynb #03a385f1
@@ -362,7 +364,7 @@ def uploaded_picture(
 
 # %% ../nbs/06_analysis.ipynb #d703c414
 def explore(
-    models: dict | None = None,    # variant id: UNet; None: those that the package carries
+    models: dict | None = None,    # variant id: UNet, of some or all of the eight; None: those that the package carries
     pictures: dict | None = None,  # from `explorer_pictures`; None: all that are found
 ):  # an ipywidgets box; needs a running kernel
     "Returns a widget: two variants by toggles, a picture (also your own), threshold and overlay, shown by `explorer_panel`."
@@ -379,24 +381,30 @@ def explore(
     threshold = widgets.FloatSlider(value=.5, min=.05, max=.95, step=.05, description='Threshold', **wide)
     strength = widgets.FloatSlider(value=.6, min=0, max=1, step=.1, description='Overlay', **wide)
     def draw(*_):
-        if current: panel.value = explorer_panel(current['picture'], current['maps'], threshold.value, strength.value)
+        if 'maps' in current: panel.value = explorer_panel(current['picture'], current['maps'], threshold.value, strength.value)
     def run(*_):
         names = dict.fromkeys('-'.join(t.value for t in side) for side in sides.values())
-        if current: current['maps'] = {name: predict(models[name], current['picture'].image) for name in names}
-        draw()
+        current.pop('maps', None)
+        if missing := [name for name in names if name not in models]: panel.value = f'<p role="alert">no network of {" and ".join(missing)} here: choose other toggles</p>'
+        elif 'picture' in current:
+            current['maps'] = {name: predict(models[name], current['picture'].image) for name in names}
+            draw()
     def load(*_):
         current.clear()
         try:
             if source.value == 'My own' and not upload.value: raise ValueError('choose a picture of your own with the button; it stays on this machine')
             if source.value == 'My own': current['picture'] = uploaded_picture(upload.value[0]['name'], bytes(upload.value[0]['content']))
-            elif choice.value: current['picture'] = pictures[source.value][choice.value]()
-        except ValueError as error: panel.value = f'<p role="alert">{html.escape(str(error))}</p>'
-        run()
+            elif not choice.value: raise ValueError(f'{source.value}: no pictures; choose another source')
+            else: current['picture'] = pictures[source.value][choice.value]()
+            run()
+        except (ValueError, OSError) as error: panel.value = f'<p role="alert">{html.escape(str(error))}</p>'
     def pick(*_):
         own = source.value == 'My own'
         choice.layout.display, upload.layout.display = ('none', '') if own else ('', 'none')
+        choice.unobserve(load, 'value')  # else each of the next two lines would load a picture, and the last one a third
         choice.options = list(pictures.get(source.value, ()))
-        choice.index = None if own else 0
+        choice.index = 0 if choice.options else None
+        choice.observe(load, 'value')
         load()
     for controls, action in (([source], pick), ([choice, upload], load), ([*sides['First network'], *sides['Second network']], run), ([threshold, strength], draw)):
         for control in controls: control.observe(action, 'value')
@@ -475,12 +483,13 @@ def explorer_twin(
     stored, options = [], ''.join(f'<option value="{k}">{html.escape(p.title.partition(",")[0])}</option>' for k, p in enumerate(pictures))
     for p in pictures:
         p = small_picture(Image.fromarray(p.image), p.truth, p.title, side)
-        levels = [np.ceil(20 * predict(models[v.id], p.image)) - 1 for v in FACTORIAL]  # p > k / 20 just where the level is k or more
-        packed = zlib.compress(np.stack([*levels, levels[0] * 0 if p.truth is None else p.truth]).clip(0).astype(np.uint8).tobytes(), 9)
+        maps = [predict(models[v.id], p.image) for v in FACTORIAL]
+        levels = [sum((probability > k / 20).astype(np.uint8) for k in range(1, 20)) for probability in maps]  # p > k / 20 just where the level is k or more
+        packed = zlib.compress(np.stack([*levels, levels[0] * 0 if p.truth is None else p.truth]).astype(np.uint8).tobytes(), 9)
         stored.append(dict(title=p.title, width=p.image.shape[1], height=p.image.shape[0], truth=p.truth is not None, uri=picture_uri(p.image, 75), levels=base64.b64encode(packed).decode()))
     choice = f'<p><label for="{name}-picture">picture</label><select id="{name}-picture">{options}</select></p>'
     sliders = f'<p>{slider("threshold", .5, .05, .95, .05)}{slider("overlay", .6, 0, 1, .1)}</p>'
     figure = '<figure><div role="img"><canvas></canvas></div><figcaption aria-live="polite"></figcaption></figure>'
-    text = TWIN.replace('NAME', name).replace('CONTROLS', '\n'.join([*sides, choice, sliders])).replace('FIGURES', 4 * figure)
-    for key, value in dict(IDS=[v.id for v in FACTORIAL], LOOKS=LOOKS, STORED=stored).items(): text = text.replace(key, json.dumps(value).replace('<', '\\u003c'), 1)
-    return text
+    parts = dict(NAME=name, CONTROLS='\n'.join([*sides, choice, sliders]), FIGURES=4 * figure)
+    parts |= {key: json.dumps(value).replace('<', '\\u003c') for key, value in dict(IDS=[v.id for v in FACTORIAL], LOOKS=LOOKS, STORED=stored).items()}
+    return re.sub('|'.join(parts), lambda found: parts[found[0]], TWIN)  # in one pass: a title may hold any of these words

@@ -6,8 +6,9 @@
 __all__ = ['EXPERIMENTS', 'FACTORIAL', 'PROTOCOLS', 'PRESETS', 'SYNTHETIC_IMAGES', 'POS_WEIGHT', 'THRESHOLDS', 'KEPT_MASKS',
            'NAMES', 'LONGEST_SIDE', 'PICTURES', 'Variant', 'parse_variants', 'RunConfig', 'make_configs', 'load_data',
            'measure', 'best_threshold', 'keep_counts', 'summarise', 'run', 'machine', 'estimate_minutes', 'run_all',
-           'describe', 'read_runs', 'scatter', 'results_table', 'format_rows', 'predict_logits', 'predict',
-           'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files', 'course_folder']
+           'describe', 'read_runs', 'setting_of', 'scatter', 'results_table', 'format_rows', 'predict_logits',
+           'predict', 'predict_mask', 'open_photo', 'package_folder', 'load_pretrained', 'predict_files',
+           'course_folder']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
 import csv, hashlib, io, json, math, platform, time
@@ -35,6 +36,10 @@ class Variant:
     down: str  # downsample mode: 'mp', 'str_conv' (or another of `blocks.DOWNSAMPLE`)
     up: str    # upsample mode: 'tr', 'ups' (or another of `blocks.UPSAMPLE`)
     loss: str  # 'bce' or 'dice' (or another of `losses.LOSSES`, such as 'bce1', the unweighted one)
+
+    def __post_init__(self):
+        for name in (self.down, self.up, self.loss):
+            if '-' in name: raise ValueError(f'{name!r}: no dash in the name of a mode or a loss; a dash is between the three in the id of a variant')
 
     @property
     def id(self) -> str:
@@ -488,14 +493,14 @@ def run_all(
 
 # %% ../nbs/05_experiments.ipynb #f989b13e
 def describe(
-    setting: dict,  # has data, protocol, width, size, epochs, border and perhaps batch_size, as a row of `read_runs` does
+    setting: dict,  # has data, protocol, width, size, epochs, border and perhaps batch_size and changes, as a row of `read_runs` does
 ) -> str:
     "A table's setting in words."
     borders = dict(background='border as background', pet='border as pet', ignore='border ignored')
     names = dict(pets='Oxford-IIIT Pet', synthetic='procedural pets')
-    batch = setting.get('batch_size', 32)
+    batch, changes = setting.get('batch_size', 32), setting.get('changes')
     return (f"{names[setting['data']]}, {setting['protocol']} protocol, width {setting['width']}, {setting['size']}x{setting['size']} pixels, "
-            f"{setting['epochs']} epochs, {f'batches of {batch}, ' if batch != 32 else ''}{borders[setting['border']]}")
+            f"{setting['epochs']} epochs, {f'batches of {batch}, ' if batch != 32 else ''}{f'{changes}, ' if changes else ''}{borders[setting['border']]}")
 
 # %% ../nbs/05_experiments.ipynb #34ce462b
 def read_runs(
@@ -510,17 +515,29 @@ def read_runs(
                 config, metrics = read_json(path.parent / 'config.json')['config'], read_json(path)
                 test, val = metrics.get('test', {}), metrics['val']
                 val_accuracy = val['batch_accuracy'] if config['protocol'] == 'published' else val['accuracy']
+                usual = asdict(PROTOCOLS[config['protocol']])
+                changes = ', '.join(f"{key.replace('_', ' ')} {value}" for key, value in config['recipe'].items() if key not in ('epochs', 'batch_size') and value != usual.get(key))
                 figures = {k: v for k, v in metrics.items() if k not in ('seconds', 'images_per_second', 'peak_memory_mb')}
                 if seen.setdefault(json.dumps([config, figures], sort_keys=True), path.parent.resolve()) != path.parent.resolve(): continue  # a copy of a run, or the same run again
-                keys = ('protocol', 'data', 'width', 'size', 'border')
-                rows[path.parent.resolve()] = dict(
-                    variant=config['variant'], seed=config['seed'], **{k: config[k] for k in keys}, epochs=metrics['epochs'], batch_size=config['recipe']['batch_size'],
+                row = dict(
+                    variant=Variant(*config['variant'].split('-')).id, seed=config['seed'], **{k: config[k] for k in ('protocol', 'data', 'width', 'size', 'border')}, epochs=metrics['epochs'],
+                    batch_size=config['recipe']['batch_size'], changes=changes, train_images=metrics.get('train_images'), test_images=test.get('images'),
                     val_accuracy=val_accuracy, val_loss=val['loss'], val_iou=val['iou'], test_accuracy=test.get('accuracy'), test_iou=test.get('iou'), test_dice=test.get('dice'), test_iou_threshold=test.get('iou_threshold'),
                     best_epoch=metrics['best_epoch'], parameters=metrics['parameters'], macs=metrics['macs'], seconds=metrics['seconds'],
                     images_per_second=metrics['images_per_second'], peak_memory_mb=metrics['peak_memory_mb'], device=metrics['device'], amp=metrics['amp'])
+                math.fsum(value for key, value in row.items() if key not in ('variant', 'protocol', 'data', 'border', 'changes', 'device', 'amp') and value is not None)  # all numbers?
+                describe(row)  # all words known?
+                rows[path.parent.resolve()] = row
             except (TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f'{path.parent}: config.json and metrics.json are not those of a finished run ({type(error).__name__}: {error}); {START_OVER}') from None
     return sorted(rows.values(), key=lambda r: (*(str(r[k]) for k in ('data', 'protocol', 'border')), r['width'], r['size'], order.get(r['variant'], 99), r['variant'], r['seed']))
+
+# %% ../nbs/05_experiments.ipynb #05d000c2
+def setting_of(
+    row: dict,  # from `read_runs`
+) -> tuple:  # data, protocol, width, size, border, epochs and more
+    "What runs must have in common to stand in one table: everything but the variant, the seed and the figures."
+    return tuple(row[key] for key in ('data', 'protocol', 'width', 'size', 'border', 'epochs', 'batch_size', 'changes', 'train_images', 'test_images', 'device', 'amp'))
 
 # %% ../nbs/05_experiments.ipynb #05d0000f
 def scatter(
@@ -544,12 +561,13 @@ def results_table(
     rows: list[dict],  # from `read_runs`
 ) -> str:  # Markdown: a heading line and a table for every setting
     "The table of the original with test figures, at 0.5 and at each run's own threshold: mean and, over several seeds, standard deviation."
-    texts, settings = [], ('data', 'protocol', 'width', 'size', 'border', 'epochs', 'batch_size', 'device', 'amp')
-    aliases = {v.id: k for k, v in EXPERIMENTS.items()}
-    for setting in dict.fromkeys(tuple(r[k] for k in settings) for r in rows):
-        here = [r for r in rows if tuple(r[k] for k in settings) == setting]
-        seeds = sorted({r['seed'] for r in here})
-        table = []
+    texts, aliases, settings = [], {v.id: k for k, v in EXPERIMENTS.items()}, {}
+    for row in rows: settings.setdefault(setting_of(row), {}).setdefault((row['variant'], row['seed']), row)  # the same seed again is no second draw: the first counts
+    def title(row): return f'{describe(row)}; {{}}{row["device"]}, AMP {row["amp"]}'
+    titles = [title(next(iter(runs.values()))) for runs in settings.values()]
+    for setting, runs_here in settings.items():
+        here, table = list(runs_here.values()), []
+        seeds, again = sorted({r['seed'] for r in here}), sum(setting_of(r) == setting for r in rows) - len(here)
         for variant in dict.fromkeys(r['variant'] for r in here):
             runs = [r for r in here if r['variant'] == variant]
             down, up, loss = variant.split('-')
@@ -558,9 +576,11 @@ def results_table(
                 'Test Accuracy': spread(runs, 'test_accuracy', 100, 2, ' %'), 'Test IoU': spread(runs, 'test_iou', 1, 4),
                 'Test IoU, own threshold': spread(runs, 'test_iou_threshold', 1, 4), 'Test Dice': spread(runs, 'test_dice', 1, 4)})
         noise = f'seeds {", ".join(map(str, seeds))}: mean ± standard deviation' if len(seeds) > 1 else f'seed {seeds[0]} only: no word about noise'
-        if len({sum(r['variant'] == variant for r in here) for variant in {r['variant'] for r in here}}) > 1: noise += ' (not every variant has them all)'
-        setting, (deviation, freedom) = dict(zip(settings, setting)), scatter(here)
-        texts.append(f'{describe(setting)}; {setting["device"]}, AMP {setting["amp"]}; {noise}.\n\n{markdown_table(table)}')
+        if len({frozenset(r['seed'] for r in here if r['variant'] == variant) for variant in {r['variant'] for r in here}}) > 1: noise += ' (not every variant has them all)'
+        if again: noise += f'; {again} more of the same seeds left out'
+        first, (deviation, freedom) = here[0], scatter(here)
+        images = f'{first["train_images"]} training and {first["test_images"] or "no"} test images; ' if titles.count(title(first)) > 1 else ''  # else the titles tell them apart
+        texts.append(f'{title(first).format(images)}; {noise}.\n\n{markdown_table(table)}')
         if freedom: texts.append(f'Between seeds of one variant, test IoU has a standard deviation of {deviation:.4f}, pooled over the variants ({freedom} degrees of freedom).')
     return '\n\n'.join(texts) + '\n'
 

@@ -11,6 +11,7 @@ __all__ = ['TOLERANCE', 'RUNTIME', 'SAMPLES', 'DRAWN', 'PAGE', 'need_onnx', 'fin
 import base64, copy, hashlib, html, io, json, shutil
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -110,6 +111,15 @@ def check_onnx(
     if not worst <= TOLERANCE: raise ValueError(f'the exported graph differs from PyTorch by {worst:.2g} in the logits (allowed: {TOLERANCE:g}); nothing was written. Please report it with your versions of torch, onnx and onnxscript')
     return worst
 
+# %% ../nbs/playground.ipynb #c1d0e0f0
+LICENCES = dict(pets=('CC BY-SA 4.0', 'trained on Oxford-IIIT Pet, Parkhi, Vedaldi, Zisserman, Jawahar, CVPR 2012'), synthetic=('Apache-2.0', 'trained on procedural pets'))  # of weights, by what they were trained on
+
+def variant_of(
+    config: dict,  # from `load_weights`
+) -> str | None:
+    "The id of the variant, None if the weights do not say it."
+    return config['variant'] if isinstance(config.get('variant'), str) else None
+
 # %% ../nbs/playground.ipynb #aca6556c
 def describe_model(
     model,         # from `load_weights`
@@ -117,24 +127,29 @@ def describe_model(
     test: dict | None = None,  # its figures on the test images, if there are any
 ) -> dict:  # name: text
     "What the ONNX file says of itself."
-    pets = config.get('data') == 'pets'
-    known = dict(variant=config.get('variant'), protocol=config.get('protocol'), data=config.get('data'), border=config.get('border'), seed=config.get('seed'), width=model.config['base_width'], size=model.trained_size,
-                 setting=describe(config | dict(epochs=config['recipe']['epochs'])) if 'recipe' in config else None, parameters=count_parameters(model), macs=count_macs(model, model.trained_size),
-                 threshold=config.get('threshold'), test=json.dumps({k: test[k] for k in ('images', 'iou', 'dice', 'accuracy')}) if test else None,
+    licence, credit = LICENCES.get(config.get('data'), (None, None))
+    try: setting = describe(config | {key: config['recipe'][key] for key in ('epochs', 'batch_size') if key in config['recipe']})
+    except (KeyError, TypeError): setting = None  # not of a run of ours
+    known = dict(variant=variant_of(config), protocol=config.get('protocol'), data=config.get('data'), border=config.get('border'), seed=config.get('seed'), width=model.config['base_width'], size=model.trained_size,
+                 setting=setting, parameters=count_parameters(model), macs=count_macs(model, model.trained_size),
+                 threshold=config.get('threshold'), test=json.dumps({key: test[key] for key in ('images', 'iou', 'dice', 'accuracy')}) if test else None,
                  input=f'images, float32 [batch, 3, height, width], sides multiples of {2 ** model.config["depth"]}', output='logits, float32 [batch, 1, height, width]; their sigmoid is the probability of pet',
                  normalisation=f'a picture in RGB, squashed to {model.trained_size}x{model.trained_size} by Pillow\'s bilinear filter, divided by 255',
-                 licence='CC BY-SA 4.0' if pets else 'Apache-2.0',
-                 credit='trained on Oxford-IIIT Pet, Parkhi, Vedaldi, Zisserman, Jawahar, CVPR 2012' if pets else 'trained on procedural pets')
+                 licence=licence, credit=credit)
     return {name: str(value) for name, value in known.items() if value is not None}
 
 # %% ../nbs/playground.ipynb #a10e3f2a
 def test_figures(
     path: Path,           # of a weights file
     variant: str | None,  # its variant's id
-) -> dict | None:  # images, iou, dice, accuracy, ...
+) -> dict | None:  # images, iou, dice, accuracy
     "The weights' figures on the test images: of the package's card, or of the metrics.json beside a best.pth; None if there are none."
-    if path.parent == package_folder() / 'weights': return (read_json(path.parent / 'card.json') or {}).get(variant, {}).get('test')
-    return (read_json(path.parent / 'metrics.json') or {}).get('test')
+    folder = Path(path).resolve().parent
+    if folder == package_folder() / 'weights': return (read_json(folder / 'card.json') or {}).get(variant, {}).get('test')
+    try:
+        test = (read_json(folder / 'metrics.json') or {}).get('test')
+        return test and {key: test[key] + 0 for key in ('images', 'iou', 'dice', 'accuracy')}
+    except (AttributeError, KeyError, TypeError): raise ValueError(f'{folder / "metrics.json"}: not the figures of a run; move it or mend it') from None
 
 # %% ../nbs/playground.ipynb #9a0c0017
 def name_of(
@@ -142,14 +157,14 @@ def name_of(
 ) -> str:  # such as mp-tr-dice
     "The name of a network: its variant's, else its file's; never a path, wherever the file is from."
     path = find_weights(source)
-    return Path(load_weights(path)[1].get('variant') or path.stem).name
+    return Path(variant_of(load_weights(path)[1]) or path.stem).name
 
 def refuse_twins(
     sources: list,  # as for `export_onnx`
 ):
     "None; `ValueError` if two of the networks would be one file."
     names = list(map(name_of, sources))
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name in names if list(map(str.casefold, names)).count(name.casefold()) > 1]  # on many disks A.onnx and a.onnx are one file
     if twice: raise ValueError(f'{twice[0]}.onnx would be written {len(twice)} times: export these networks one by one, each to a folder of its own')
 
 # %% ../nbs/playground.ipynb #4343d59f
@@ -229,7 +244,7 @@ def model_row(
     import onnx
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     data, numbers = path.read_bytes(), {key: json.loads(said[key]) for key in ('size', 'parameters', 'macs', 'threshold', 'test') if key in said}
-    return dict(file=f'models/{path.name}', bytes=len(data), integrity=integrity(data), **{key: said.get(key) for key in ('setting', 'licence', 'credit', 'seed')}) | numbers
+    return dict(file=f'models/{quote(path.name)}', bytes=len(data), integrity=integrity(data), **{key: said.get(key) for key in ('setting', 'licence', 'credit', 'seed')}) | numbers
 
 # %% ../nbs/playground.ipynb #176d0fb0
 PAGE = """<!doctype html>
@@ -263,13 +278,14 @@ def write_playground(
     files = [export_onnx(name, out / 'models', precision, log) for name in sources]
     if runtime:
         (out / 'runtime').mkdir(exist_ok=True)
-        for part in parts: shutil.copyfile(Path(runtime) / part['file'], out / 'runtime' / part['file'])
+        if Path(runtime).resolve() != (out / 'runtime').resolve():
+            for part in parts: shutil.copyfile(Path(runtime) / part['file'], out / 'runtime' / part['file'])
     for name in ('playground.js', 'playground.css'):
         shutil.copyfile(source / name, out / name)
     manifest = dict(runtime=RUNTIME | (dict(base='runtime/') if runtime else {}), models={path.stem: model_row(path) for path in files}, samples=write_samples(out / 'samples'))
-    credits = '; '.join(dict.fromkeys(html.escape(text) for text in (*(f"Networks: {row['credit']}, {row['licence']}" for row in manifest['models'].values()), *(row['credit'] for row in manifest['samples'])))) + '.'
+    credits = '; '.join(dict.fromkeys(html.escape(text) for text in (*(f"Networks: {row['credit']}, {row['licence']}" for row in manifest['models'].values() if row['credit']), *(row['credit'] for row in manifest['samples'])))) + '.'
     fragment = (source / 'playground.html.in').read_text(encoding='utf-8').replace('{base}', './').replace('{assets}', './')
     (out / 'index.html').write_text(PAGE.replace('{title}', 'U-Net playground').replace('{fragment}', fragment).replace('{credits}', credits), encoding='utf-8')
     write_json(manifest, out / 'manifest.json')
-    log(f'{out}: serve it with python -m http.server --bind 127.0.0.1 --directory {out}')
+    log(f'{out}: serve it with python -m http.server --bind 127.0.0.1 --directory "{out}"')
     return out
