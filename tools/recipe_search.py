@@ -58,10 +58,10 @@ def main():
                             seconds=sum(row['seconds'] for row in trainer.history), **machine(device, amp)), path)
             print(name, variant.id, round(best['score'], 4), flush=True)
     found = [json.loads(path.read_text()) for path in sorted(out.glob(f'*-seed{args.seed}.json'))]
-    rows = []
+    variants, rows = dict.fromkeys(r['variant'] for r in found), []
     for name in TRIES:
-        scores = {r['variant']: r['val_iou'] for r in found if r['attempt'] == name}
-        if len(scores) == len(parse_variants(args.variants)): rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{k: f'{v:.4f}' for k, v in scores.items()}, mean=f'{np.mean(list(scores.values())):.4f}'))
+        scores = {variant: r['val_iou'] for variant in variants for r in found if (r['attempt'], r['variant']) == (name, variant)}
+        if len(scores) == len(variants): rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{k: f'{v:.4f}' for k, v in scores.items()}, mean=f'{np.mean(list(scores.values())):.4f}'))
     head = f'Validation IoU (mean over images) of single runs, width {args.width}, {args.size}x{args.size}, {args.epochs} epochs, seed {args.seed}, {found[0]["device"]}, AMP {found[0]["amp"]}. Base: {BASE}\n\n'
     (out / 'table.md').write_text(head + markdown_table(rows) + '\n')
     print(markdown_table(rows))
