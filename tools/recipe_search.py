@@ -24,7 +24,8 @@ from unet_course.training import Trainer, choose_amp, choose_device, write_json 
 
 BASE = replace(PROTOCOLS['course'], lr=3e-3, weight_decay=1e-2, clip=1.0, augmented=True, average=0.0)
 TRIES = dict(base={}, average=dict(average=0.98), lr_1e_2=dict(lr=1e-2), lr_1e_3=dict(lr=1e-3), batch_16=dict(batch_size=16),
-             no_augmentation=dict(augmented=False), no_clip=dict(clip=None), no_decay=dict(weight_decay=0.0), decay_1e_1=dict(weight_decay=1e-1))
+             no_augmentation=dict(augmented=False), no_clip=dict(clip=None), no_decay=dict(weight_decay=0.0), decay_1e_1=dict(weight_decay=1e-1),
+             no_augmentation_lr_1e_3=dict(augmented=False, lr=1e-3))
 VARIANTS = parse_variants('exp1,exp4')  # they differ in all three factors
 
 

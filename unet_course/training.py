@@ -240,7 +240,7 @@ def save_atomic(
         reason = error if isinstance(error, OSError) else error.__context__  # torch.save wraps a full disk, or Ctrl-C, in an error of its own
         if isinstance(reason, KeyboardInterrupt): raise KeyboardInterrupt from error
         if not isinstance(reason, OSError): raise
-        raise OSError(f'{path}: could not be written ({reason.strerror or reason}); what was there before is untouched. Make room or another --out, then go on with the same command (without --fresh)') from error
+        raise OSError(f'{path}: could not be written ({reason.strerror or reason}); what was there before is untouched. Make room or give another --out, then repeat the command; a run goes on where it was, so leave out --fresh') from error
     finally: partial.unlink(missing_ok=True)
     return path
 
