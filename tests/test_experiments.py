@@ -506,7 +506,7 @@ def test_steps_change_one_thing_and_keep_the_seed(plan):
     steps = space['budget_steps'](plan + [longer, wider, *others])
     assert [(key[0], key[1:4], len(pairs)) for key, pairs in steps.items()] == [('mp-tr-bce', ('epochs', 5, 15), 1), ('mp-tr-bce', ('width', 16, 32), 1)]
     text = space['tell_steps'](steps)
-    assert '| epochs 5 to 15 | width 16, size 64 | `mp-tr-bce` | 0 | 3 times | 60.20 to 70.00 (+9.80) |' in text and '| width 16 to 32 | size 64, epochs 15 | `mp-tr-bce` | 0 | 4 times | 70.00 to 75.00 (+5.00) |' in text
+    assert '| epochs 5 to 15 | width 16, size 64 | `mp-tr-bce` | 0 | 3 times | 80.00 to 80.00 (+0.00) | 61.20 to 71.00 (+9.80) | 60.20 to 70.00 (+9.80) | +6.2 |' in text and '| width 16 to 32 | size 64, epochs 15 | `mp-tr-bce` | 0 | 4 times | 80.00 to 80.00 (+0.00) | 71.00 to 76.00 (+5.00) | 70.00 to 75.00 (+5.00) | +2.5 |' in text
 
 
 def test_costs_are_medians_over_the_epochs_with_their_range(finished, small):
