@@ -162,11 +162,11 @@ def changed_copy(finished, folder, of=0, config=None, recipe=None, test=None, **
 
 
 def test_a_table_holds_runs_of_the_same_pictures_and_the_same_recipe(finished, tmp_path):
-    for name, change in dict(a={}, b=dict(test=dict(images=5)), c=dict(recipe=dict(lr=.5))).items(): changed_copy(finished, tmp_path / name, **change)
+    for name, change in dict(a={}, b=dict(test=dict(images=5)), c=dict(recipe=dict(lr=.5)), d=dict(config=dict(pos_weight=1.0))).items(): changed_copy(finished, tmp_path / name, **change)
     rows = read_runs([tmp_path])
-    assert sorted((row['changes'], row['test_images']) for row in rows) == [('', 5), ('', 12), ('lr 0.5', 12)]
+    assert sorted((row['changes'], row['test_images']) for row in rows) == [('', 5), ('', 12), ('lr 0.5', 12), ('weight of pets 1.0', 12)]
     text = results_table(rows)
-    assert text.count('| exp1 `mp-tr-bce` |') == 3 and '±' not in text.replace('mean ±', '') and ' epochs, lr 0.5, border' in text
+    assert text.count('| exp1 `mp-tr-bce` |') == 4 and '±' not in text.replace('mean ±', '') and ' epochs, lr 0.5, border' in text
     assert '42 training and 5 test images' in text and '42 training and 12 test images' in text and 'training and' not in results_table(rows[:1])
 
 
@@ -220,6 +220,11 @@ def test_two_processes_on_one_folder(finished, small):
     out, configs = finished
     with FileLock(out / configs[0].folder / '.lock'):
         with pytest.raises(TrainingError, match='another process'): run(configs[0], *small, out, **quiet)
+
+
+def test_a_run_that_is_asked_for_twice_is_started_over_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    assert len(run_all(make_configs(parse_variants('exp1'), [0, 0], **TINY), tmp_path, fresh=True, **quiet)) == 2
 
 
 def test_fresh_deletes_nothing_if_another_process_trains_one_of_the_runs(tmp_path, monkeypatch):
@@ -494,6 +499,9 @@ def test_our_runs_of_the_published_protocol_stand_beside_the_quoted_figures():
     assert '| exp1 `mp-tr-bce` | 93.45 % | 90.00 % | -3.45 | 90.00 % |' in text and '| exp4 `str_conv-ups-dice` | 90.42 % | 85.00 % | -5.42 | 89.00 % |' in text
     assert 'the order quoted is exp1 > exp2 > exp3 > exp4, ours exp2 > exp1 > exp3 > exp4, and by the highest of an epoch exp2 > exp1 > exp3 > exp4, where first and last are 2.00 points apart' in text
     assert 'by 6.00 points (median) and up to 10.00' in text  # changes after the first third: 10, 8, 3 and 4
+    short = {key: values[:, :1] for key, values in epochs.items()}
+    assert 'the order quoted' in space['beside_the_published'](rows, short) and 'changes from' not in space['beside_the_published'](rows, short)
+    assert space['beside_the_published']([made_up('mp-ups-bce', 0, .7, protocol='published')], {}) == 'None has been run yet.'
     alone = space['beside_the_published'](rows[:1], epochs)
     assert 'up to 10.00' in alone and 'the order quoted' not in alone
 
@@ -502,7 +510,8 @@ def test_steps_change_one_thing_and_keep_the_seed(plan):
     space = cells_defining('budget_steps', 'tell_steps')
     assert space['tell_steps'](space['budget_steps'](plan)) == 'None has been run yet.'
     longer, wider = made_up('mp-tr-bce', 0, .70, epochs=15), made_up('mp-tr-bce', 0, .75, epochs=15, width=32, macs=800)
-    others = [made_up('mp-tr-bce', 2, .8, epochs=15), made_up('mp-ups-bce', 0, .8, epochs=15, width=32)]  # another seed; two steps at once
+    others = [made_up('mp-tr-bce', 2, .8, epochs=15), made_up('mp-ups-bce', 0, .8, epochs=15, width=32),  # another seed; two steps at once
+                                                                  made_up('mp-tr-bce', 0, .8, epochs=15, changes='augmented False'), made_up('mp-tr-bce', 0, .8, epochs=15, device='H200')]
     steps = space['budget_steps'](plan + [longer, wider, *others])
     assert [(key[0], key[1:4], len(pairs)) for key, pairs in steps.items()] == [('mp-tr-bce', ('epochs', 5, 15), 1), ('mp-tr-bce', ('width', 16, 32), 1)]
     text = space['tell_steps'](steps)

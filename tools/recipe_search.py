@@ -61,7 +61,8 @@ def main():
     variants, rows = dict.fromkeys(r['variant'] for r in found), []
     for name in TRIES:
         scores = {variant: r['val_iou'] for variant in variants for r in found if (r['attempt'], r['variant']) == (name, variant)}
-        if len(scores) == len(variants): rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{k: f'{v:.4f}' for k, v in scores.items()}, mean=f'{np.mean(list(scores.values())):.4f}'))
+        if scores: rows.append(dict(attempt=name, change=json.dumps(TRIES[name]), **{v: f'{scores[v]:.4f}' if v in scores else '–' for v in variants},
+                                    mean=f'{np.mean(list(scores.values())):.4f}' if len(scores) == len(variants) else '–'))
     head = f'Validation IoU (mean over images) of single runs, width {args.width}, {args.size}x{args.size}, {args.epochs} epochs, seed {args.seed}, {found[0]["device"]}, AMP {found[0]["amp"]}. Base: {BASE}\n\n'
     (out / 'table.md').write_text(head + markdown_table(rows) + '\n')
     print(markdown_table(rows))

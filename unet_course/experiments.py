@@ -323,7 +323,7 @@ def start_over(
 ):
     "None; deletes what the runs left in their folders, or nothing: `TrainingError` if another process is training one of them."
     from filelock import FileLock
-    folders = [folder for folder in folders if folder.is_dir()]
+    folders = [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
     with ExitStack() as locks:
         for folder in folders: locks.enter_context(acquire(FileLock(folder / '.lock', timeout=0)))
         for folder in folders:
@@ -517,6 +517,7 @@ def read_runs(
                 val_accuracy = val['batch_accuracy'] if config['protocol'] == 'published' else val['accuracy']
                 usual = asdict(PROTOCOLS[config['protocol']])
                 changes = ', '.join(f"{key.replace('_', ' ')} {value}" for key, value in config['recipe'].items() if key not in ('epochs', 'batch_size') and value != usual.get(key))
+                if config.get('pos_weight', POS_WEIGHT) != POS_WEIGHT: changes = ', '.join(filter(None, (changes, f"weight of pets {config['pos_weight']}")))
                 figures = {k: v for k, v in metrics.items() if k not in ('seconds', 'images_per_second', 'peak_memory_mb')}
                 if seen.setdefault(json.dumps([config, figures], sort_keys=True), path.parent.resolve()) != path.parent.resolve(): continue  # a copy of a run, or the same run again
                 row = dict(
@@ -536,7 +537,7 @@ def read_runs(
 def setting_of(
     row: dict,  # from `read_runs`
 ) -> tuple:  # data, protocol, width, size, border, epochs and more
-    "What runs must have in common to stand in one table: everything but the variant, the seed and the figures."
+    "What runs must have in common to stand in one table: all but the variant, the seed and the figures."
     return tuple(row[key] for key in ('data', 'protocol', 'width', 'size', 'border', 'epochs', 'batch_size', 'changes', 'train_images', 'test_images', 'device', 'amp'))
 
 # %% ../nbs/05_experiments.ipynb #05d0000f
