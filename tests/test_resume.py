@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(whole, tmp_path):
     run = Run(run_words(tmp_path / 'out'), tmp_path / 'log', prepare=SmallDisk(len(before) // 3))
     assert run.code() == 2, run.said()
     line = one_error(run.said())
-    assert 'last.ckpt: could not be written' in line and 'untouched' in line and 'same command' in line
+    assert 'last.ckpt: could not be written' in line and 'untouched' in line and 'repeat the command' in line and 'leave out --fresh' in line
     assert checkpoint.read_bytes() == before
     finish(tmp_path / 'out', tmp_path / 'log', whole)
 
