@@ -12,7 +12,7 @@ from PIL import Image
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
 from unet_course.cli import shard
 from unet_course.data import Pets, batches, course_split, epoch_order, published_split, synthetic_pets
-from unet_course.experiments import FACTORIAL, RunConfig, differences, make_configs, parse_variants, predict, predict_mask, upsample_rows
+from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, differences, make_configs, parse_variants, predict, predict_mask, upsample_rows
 from unet_course.factory import create_model
 from unet_course.losses import LOSSES
 from unet_course.training import load_weights, save_weights
@@ -170,7 +170,7 @@ def test_differences_are_none_exactly_between_equals(a, b):
 
 
 @many
-@given(st.sampled_from(FACTORIAL), st.integers(0, 99), st.integers(1, 512), st.integers(32, 1024), st.sampled_from(['background', 'pet', 'ignore']), st.sampled_from(['course', 'published']))
+@given(st.sampled_from(FACTORIAL), st.integers(0, 99), st.integers(1, 512), st.integers(32, 1024), st.sampled_from(['background', 'pet', 'ignore']), st.sampled_from(list(PROTOCOLS)))
 def test_two_configs_share_a_folder_only_if_they_are_equal(variant, seed, width, size, border, protocol):
     config = RunConfig(variant, seed, 'synthetic', protocol, width, size, border)
     other = RunConfig(variant, seed, 'synthetic', protocol, width, size, 'pet' if border == 'background' else 'background')

@@ -1,6 +1,7 @@
 """The kept results: complete, consistent with their own measurements, and what the README shows; the shipped weights and their card."""
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from conftest import ROOT
 from unet_course.analysis import find_factorials, verdicts
 from unet_course.data import batches, course_split, load_pets
-from unet_course.experiments import FACTORIAL, load_pretrained, package_folder, read_runs, results_table
+from unet_course.experiments import FACTORIAL, PROTOCOLS, load_pretrained, package_folder, read_runs, results_table
 from unet_course.losses import iou, pixel_counts
 
 FOLDERS = sorted(p.parent for p in (ROOT / 'results').rglob('metrics.json'))
@@ -34,6 +35,17 @@ def test_figures_follow_from_the_kept_measurements(folder):
             assert iou(counts).mean().item() == pytest.approx(metrics[part]['iou'], abs=1e-9)
             tp, fp, fn, tn = counts.sum(0).tolist()
             assert (tp + tn) / (tp + fp + fn + tn) == pytest.approx(metrics[part]['accuracy'], abs=1e-9)
+
+
+@pytest.mark.parametrize('folder', sorted((ROOT / 'results' / 'recipe_search').iterdir()), ids=lambda p: p.name)
+def test_the_tuned_recipe_is_the_one_that_the_search_found_best(folder):
+    tries = {}
+    for path in folder.glob('*.json'):
+        found = json.loads(path.read_text())
+        tries.setdefault(json.dumps(found['change']), {})[found['variant']] = found['val_iou']
+    assert len(tries) >= 4 and {tuple(sorted(scores)) for scores in tries.values()} == {('mp-tr-bce', 'str_conv-ups-dice')}
+    best = max(tries, key=lambda change: np.mean(list(tries[change].values())))
+    assert PROTOCOLS['tuned'] == replace(PROTOCOLS['course'], **json.loads(best))
 
 
 def test_readme_shows_the_results_as_they_are():

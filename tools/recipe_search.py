@@ -3,8 +3,9 @@
     python tools/recipe_search.py --width 16 --size 64 --epochs 5 --out results/recipe_search
 
 It never builds the test split. The tries are written down below, in the order in which they are made; a stopped search goes on.
-What is kept in results/recipe_search was found after the kept results had been made with the recipe of `experiments.PROTOCOLS`, which was set
-beforehand: at 5 and at 15 epochs, width 16, both variants do better without augmentation. A new set of runs may begin from there.
+What is kept in results/recipe_search was found after the first results had been made with the recipe of the protocol `course`, which was set
+beforehand: at 5 and at 15 epochs, width 16, both variants do better without augmentation. That is the recipe of the protocol `tuned`, written down
+before any network was trained with it for the test split; `tests/test_results.py` holds it to the search.
 """
 import argparse
 import json

@@ -89,7 +89,7 @@ def find_factorials(
     groups, found = {}, []
     for path in sorted(Path(folder).rglob('metrics.json')):
         config, metrics = (read_json(path.with_name('config.json')) or {}).get('config'), read_json(path)
-        if not config or config['protocol'] != 'course': continue
+        if not config or config['protocol'] == 'published': continue  # that one has no test split
         row = read_runs([path.parent])[0] | {f'test_{k}': v for k, v in metrics['test'].items()}
         row |= dict(folder=path.parent, threshold=metrics['threshold'], recipe=config['recipe'])
         setting = json.dumps({k: v for k, v in config.items() if k not in ('variant', 'seed', 'model')} | {k: row[k] for k in ('train_images', 'test_images', 'device', 'amp')}, sort_keys=True)

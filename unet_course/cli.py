@@ -234,7 +234,7 @@ def add_run_arguments(
     run.add_argument('--root', type=Path, help="the folder that holds, or will hold, oxford-iiit-pet/ (default: $UNET_COURSE_DATA, else the user's cache folder)")
     run.add_argument('--out', type=directory, default=Path('runs'), help='run folders are made below it (default: %(default)s)')
     run.add_argument('--preset', choices=('auto', 'laptop', 'full'), default='auto', help='full: width 64, 128 px, 15 epochs; laptop: width 16, 64 px, 5 epochs; auto: full on a GPU (default: %(default)s)')
-    run.add_argument('--protocol', choices=('course', 'published'), default='course', help="the course's recipe and split, or the original project's (default: %(default)s)")
+    run.add_argument('--protocol', choices=('course', 'tuned', 'published'), default='course', help="course: its recipe and split; tuned: its split, and the recipe that its search chose; published: the original project's (default: %(default)s)")
     run.add_argument('--variants', default='experiments', metavar='IDS', help='such as exp1,mp-ups-dice; experiments: exp1 to exp4; factorial: all eight (default: %(default)s)')
     run.add_argument('--seeds', type=numbers, default=[0], metavar='LIST', help='such as 0,1,2 (default: 0)')
     for name, text in dict(width='channels of the first stage', size='pixels a side', epochs='passes over the training images', batch_size='images a step').items():
