@@ -518,6 +518,22 @@ def test_steps_change_one_thing_and_keep_the_seed(plan):
     assert '| epochs 5 to 15 | width 16, size 64 | `mp-tr-bce` | 0 | 3 times | 80.00 to 80.00 (+0.00) | 61.20 to 71.00 (+9.80) | 60.20 to 70.00 (+9.80) | +6.2 |' in text and '| width 16 to 32 | size 64, epochs 15 | `mp-tr-bce` | 0 | 4 times | 80.00 to 80.00 (+0.00) | 71.00 to 76.00 (+5.00) | 70.00 to 75.00 (+5.00) | +2.5 |' in text
 
 
+def test_recipes_are_compared_between_runs_that_share_all_else(plan):
+    space = cells_defining('recipe_pairs')
+    assert space['tell_recipes'](space['recipe_pairs'](plan)) == 'None has been run yet.'
+    tuned = [made_up('mp-tr-bce', seed, .61 + .014 * seed, protocol='tuned', val_iou=.62) for seed in (0, 1)] + [made_up('str_conv-ups-dice', 1, .62, protocol='tuned')]
+    others = [made_up('mp-tr-bce', 2, .8, protocol='tuned'), made_up('mp-tr-bce', 0, .8, protocol='tuned', epochs=15), made_up('mp-tr-bce', 0, .8, protocol='tuned', changes='clip None'),
+              made_up('mp-tr-bce', 0, .8, protocol='tuned', device='H200'), made_up('mp-tr-bce', 0, .8, protocol='published')]
+    pairs = space['recipe_pairs'](plan + tuned + others)
+    assert {key: [(old['protocol'], new['protocol'], old['seed'], new['seed']) for old, new in found] for key, found in pairs.items()} == {
+        ('mp-tr-bce', 16, 64, 5): [('course', 'tuned', 0, 0), ('course', 'tuned', 1, 1)], ('str_conv-ups-dice', 16, 64, 5): [('course', 'tuned', 1, 1)]}
+    old = {(row['variant'], row['seed']): 100 * row['test_iou'] for row in plan}
+    gains = [61 - old['mp-tr-bce', 0], 62.4 - old['mp-tr-bce', 1], 62 - old['str_conv-ups-dice', 1]]
+    text = space['tell_recipes'](pairs)
+    assert f"| 0, 1 | {50 * (old['mp-tr-bce', 0] / 100 + old['mp-tr-bce', 1] / 100):.2f} to 62.00" in text and 'over 3 pair(s)' in text
+    assert text.endswith(f'Test IoU {np.mean(gains):+.2f} ± {np.std(gains, ddof=1):.2f}.')
+
+
 def test_costs_are_medians_over_the_epochs_with_their_range(finished, small):
     out, configs = finished
     space, rows = cells_defining('setting_of', 'epochs_of', 'cost_table'), read_runs([out])
