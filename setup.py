@@ -1,4 +1,5 @@
 """Packaging: every fact comes from settings.ini; the wheel also carries the notebooks, the small results and the weights."""
+import json
 import shutil
 from configparser import ConfigParser
 from itertools import product
@@ -18,18 +19,21 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 class BuildWithCourse(build_py):
     """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
-    Per-image measurements are copied for the first seed of the settings that chapter 06 analyses, those with all eight variants and several seeds:
+    Per-image measurements are copied for the first seed of the setting that chapter 06 analyses, the largest with all eight variants and several seeds:
     all of them would outgrow the wheel.
     """
 
     def run(self):
         super().run()
         results = HERE / 'results'
-        analysed = []
+        repeated = []
         for setting in {path.parent for path in results.rglob(FACTORIAL[0])}:
             seeds = set.intersection(*({path.name for path in (setting / variant).glob('seed*')} for variant in FACTORIAL))
-            first = min(seeds, key=lambda name: int(name.removeprefix('seed')), default=None)
-            if len(seeds) > 1: analysed += [f'{setting.relative_to(results).as_posix()}/{variant}/{first}/evaluation.npz' for variant in FACTORIAL]
+            if len(seeds) < 2: continue
+            first = min(seeds, key=lambda name: int(name.removeprefix('seed')))
+            config = json.loads((setting / FACTORIAL[0] / first / 'config.json').read_text(encoding='utf-8'))['config']
+            if config['protocol'] != 'published': repeated.append((config['border'] == 'background', config['width'], config['size'], config['recipe']['epochs'], setting.relative_to(results).as_posix(), first))
+        analysed = [f'{setting}/{variant}/{first}/evaluation.npz' for *_, setting, first in sorted(repeated)[-1:] for variant in FACTORIAL]
         course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}

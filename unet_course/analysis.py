@@ -85,7 +85,7 @@ class Factorial:
 def find_factorials(
     folder: Path,  # run folders lie somewhere below it; it need not exist
 ) -> list:  # of Factorial: photos before procedural pets, the border as background before others, several seeds before one, then width, size, epochs and seeds, the larger first
-    "Returns every complete factorial of the course's protocol; of two runs with the same config the first by path counts."
+    "Returns every complete factorial of the protocols that have a test split; of two runs with the same config the first by path counts."
     groups, found = {}, []
     for path in sorted(Path(folder).rglob('metrics.json')):
         config, metrics = (read_json(path.with_name('config.json')) or {}).get('config'), read_json(path)
