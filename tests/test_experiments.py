@@ -519,7 +519,7 @@ def test_steps_change_one_thing_and_keep_the_seed(plan):
 
 
 def test_recipes_are_compared_between_runs_that_share_all_else(plan):
-    space = cells_defining('recipe_pairs')
+    space = cells_defining('setting_of', 'recipe_pairs', 'loss_gaps')
     assert space['tell_recipes'](space['recipe_pairs'](plan)) == 'None has been run yet.'
     tuned = [made_up('mp-tr-bce', seed, .61 + .014 * seed, protocol='tuned', val_iou=.62) for seed in (0, 1)] + [made_up('str_conv-ups-dice', 1, .62, protocol='tuned')]
     others = [made_up('mp-tr-bce', 2, .8, protocol='tuned'), made_up('mp-tr-bce', 0, .8, protocol='tuned', epochs=15), made_up('mp-tr-bce', 0, .8, protocol='tuned', changes='clip None'),
@@ -532,6 +532,10 @@ def test_recipes_are_compared_between_runs_that_share_all_else(plan):
     text = space['tell_recipes'](pairs)
     assert f"| 0, 1 | {50 * (old['mp-tr-bce', 0] / 100 + old['mp-tr-bce', 1] / 100):.2f} to 62.00" in text and 'over 3 pair(s)' in text
     assert text.endswith(f'Test IoU {np.mean(gains):+.2f} ± {np.std(gains, ddof=1):.2f}.')
+    runs = [(space['setting_of'](row), row['variant']) for found in pairs.values() for row in found[0]]
+    losses = {run: np.array([[1, .2 + .1 * k], [1, .4 + .1 * k]]) for k, run in enumerate(runs)}
+    gaps = space['loss_gaps'](pairs, losses, {run: np.ones((2, 2)) for run in runs}).splitlines()
+    assert [line.split(' | ')[1:] for line in gaps[2:]] == [[protocol, '5', '2', f'{mean:.3f}', '1.000', f'{mean:.2f} |'] for protocol, mean in (('course', .3), ('tuned', .4), ('course', .5), ('tuned', .6))]
 
 
 def test_costs_are_medians_over_the_epochs_with_their_range(finished, small):
