@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
+from unet_course.analysis import find_factorials
 
 PARSER = configparser.ConfigParser(delimiters=['='])
 PARSER.read(ROOT / 'settings.ini', encoding='utf-8')
@@ -68,6 +69,12 @@ def test_the_wheel_holds_the_package_the_course_and_nothing_else(built):
     assert {name.split('/')[0].split('-')[0] for name in names} == {lib}
     assert not [name for name in names if '/tests/' in name or '/tools/' in name or name.endswith(('.pyc', 'best.pth', 'last.ckpt'))]
     assert {'LICENSE', 'NOTICE'} <= {Path(name).name for name in names}
+
+
+def test_the_wheel_holds_the_arrays_that_chapter_06_reads(built):
+    analysed = find_factorials(ROOT / 'results')[0]
+    expected = {(row['folder'].relative_to(ROOT) / 'evaluation.npz').as_posix() for (seed, _), row in analysed.runs.items() if seed == analysed.seeds[0]}
+    assert {name.removeprefix(SETTINGS['lib_name'] + '/') for name in contents(built[0]) if name.endswith('.npz')} == expected and len(expected) == 8
 
 
 def test_the_build_warns_of_nothing(built):
