@@ -3,6 +3,7 @@ local first = true
 
 function Table(table)
   table.classes:insert('responsive')
+  for i, column in ipairs(table.colspecs) do table.colspecs[i] = {column[1], nil} end  -- as wide as what is in it
   return table
 end
 
