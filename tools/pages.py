@@ -27,7 +27,7 @@ from tools.notebooks import outcome, solutions
 # Words in backticks that name a mode, a loss or a command, and a function too: they link to the function only with its brackets, `dice()`.
 WORDS = {'bce', 'dice', 'predict', 'run', 'table', 'look', 'download', 'cache', 'export', 'doctor', 'notebooks'}
 # Front matter of single pages. The playground is a page full of controls: a table of contents would cover some.
-FRONT = {'playground': {'toc': False}}
+FRONT = {'playground': {'toc': False, 'page-layout': 'full'}}
 
 
 class FrontMatter(Processor):
