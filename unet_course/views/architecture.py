@@ -144,6 +144,6 @@ def architecture_twin(
     style = (f'.{prefix} label {{margin: 0 1em 0 .3em; padding: .1em .3em; border-radius: 4px; cursor: pointer}} '
              f'.{prefix} input:checked + label {{font-weight: bold; text-decoration: underline}} '
              f'.{prefix} input:focus-visible + label {{outline: 3px solid #3b82f6; outline-offset: 2px}} '
-             f'.{prefix}-panel {{display: none; margin: .5em 0}} .{prefix}-panel img {{width: 100%; max-width: 760px; background: white; border-radius: 6px}} '
+             f'.{prefix} .{prefix}-panel {{display: none; margin: .5em 0}} .{prefix}-panel img {{width: 100%; max-width: 760px; background: white; border-radius: 6px}} '
              f'{", ".join(rules)} {{display: block}}')
     return f'<style>{style}</style>\n<div class="{prefix}" role="group" aria-label="Modes of the U-Net">\n' + '\n'.join(controls + panels) + '\n</div>'
