@@ -142,7 +142,8 @@ class DiceLoss(nn.Module):
         return f'smooth={self.smooth:g}, per_image={self.per_image}'
 
 # %% ../nbs/03_losses.ipynb #1fb0fe76
-LOSSES = {'bce': WeightedBCE, 'bce1': partial(WeightedBCE, pos_weight=1.0), 'dice': DiceLoss}  # the last part of a variant's id
+LOSSES = {'bce': WeightedBCE, 'bce_unweighted': partial(WeightedBCE, pos_weight=1.0), 'dice': DiceLoss}  # the last part of a variant's id
+LOSSES['bce1'] = LOSSES['bce_unweighted']  # its old name
 
 # %% ../nbs/03_losses.ipynb #4a0aad0a
 def make_loss(
