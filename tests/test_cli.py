@@ -79,7 +79,7 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     setting = ['--data', 'synthetic', '--width', 4, '--size', 32, '--epochs', 1]
     code, out, err = call(capsys, 'run', *setting, '--variants', 'exp1,exp4', '--seeds', '0,1', '--shard', '0/2', '--out', 'a')
-    assert code == 0 and '2 runs: procedural pets' in out and 'about' in out and '| Experiment |' in out
+    assert code == 0 and '2 runs: synthetic pets' in out and 'about' in out and '| Experiment |' in out
     code, _, _ = call(capsys, 'run', *setting, '--variants', 'exp1,exp4', '--seeds', '0,1', '--shard', '1/2', '--out', 'b')
     code, out, _ = call(capsys, 'table', 'a', 'b', '--format', 'json')
     rows = json.loads(out)
