@@ -80,13 +80,13 @@ def test_pets_keep_their_layout_and_their_rows_together(drawn):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(images=torch.zeros(24, 3, 32, 48, dtype=torch.uint8)), r'images are torch.uint8 \[24, 3, 32, 48\]: uint8 \[24, 3, side, side\]'),
+    (dict(images=torch.zeros(24, 3, 32, 48, dtype=torch.uint8)), r'images are torch.uint8 \[24, 3, 32, 48\]: give uint8 \[24, 3, 48, 48\]'),
     (dict(images=torch.zeros(24, 3, 32, 32)), 'images are torch.float32'),
-    (dict(images=torch.zeros(24, 1, 32, 32, dtype=torch.uint8)), 'a square colour picture'),
-    (dict(trimaps=torch.ones(24, 1, 32, 32, dtype=torch.uint8)), r'trimaps are torch.uint8 \[24, 1, 32, 32\]: uint8 \[24, 32, 32\]'),
+    (dict(images=torch.zeros(24, 1, 32, 32, dtype=torch.uint8)), r'give uint8 \[24, 3, 32, 32\]'),
+    (dict(trimaps=torch.ones(24, 1, 32, 32, dtype=torch.uint8)), r'trimaps are torch.uint8 \[24, 1, 32, 32\]: give uint8 \[24, 32, 32\]'),
     (dict(trimaps=torch.ones(24, 32, 32)), 'trimaps are torch.float32'),
     (dict(breeds=torch.ones(23, dtype=torch.int64)), '23 breeds and 24 marks of the test split for 24 names'),
-    (dict(names=['one']), r'\[1, 3, side, side\]')], ids=lambda x: '' if isinstance(x, str) else next(iter(x)))
+    (dict(names=['one']), r'\[1, 3, 32, 32\]')], ids=lambda x: '' if isinstance(x, str) else next(iter(x)))
 def test_pets_of_other_shapes_are_refused(drawn, change, message):
     with pytest.raises(ValueError, match=message): replace(drawn, **change)
 
@@ -446,13 +446,13 @@ def test_course_split_of_drawn_pets():
     assert {part: len(rows) for part, rows in split.items()} == dict(train=70, val=10, test=20)
     assert torch.cat(list(split.values())).sort().values.tolist() == list(range(100))
     assert all(len(rows) for rows in course_split(fake_pets([(3, 0)], 'synthetic')).values())
-    with pytest.raises(ValueError, match='at least 3'): course_split(fake_pets([(2, 0)], 'synthetic'))
+    with pytest.raises(CourseError, match='0 pictures to train with'): course_split(fake_pets([(2, 0)], 'synthetic'))
 
 
 def test_course_split_leaves_no_part_empty():
     assert len(course_split(fake_pets([(10, 0)]))['val']) == 1
-    with pytest.raises(ValueError, match='9 pictures leaves 9 to train with and 0 to validate on'): course_split(fake_pets([(9, 4)]))
-    with pytest.raises(ValueError, match='0 to train with'): course_split(fake_pets([(4, 0)], 'synthetic'), .7)
+    with pytest.raises(ValueError, match='9 pictures to train with and 0 to validate on'): course_split(fake_pets([(9, 4)]))
+    with pytest.raises(CourseError, match='0 pictures to train with'): course_split(fake_pets([(4, 0)], 'synthetic'), .7)
 
 
 @pytest.mark.parametrize('rows', [torch.tensor([True, False] * 12), np.arange(24) > 3, [True, False], [1.7], torch.ones(3)], ids=['mask', 'numpy mask', 'list', 'fraction', 'floats'])
@@ -603,6 +603,16 @@ def test_batches_with_a_seed_follow_order_and_table(drawn):
     assert not torch.allclose(images, normalize(drawn.images[order]), atol=.1)
 
 
+def test_flips_mirror_half_of_the_images_and_change_nothing_else(drawn):
+    order, mirrored = epoch_order(24, 5, 1), augmentation_table(24, 5, 1)[:, 0] > .5
+    assert 0 < mirrored.sum() < 24
+    images, targets = (torch.cat(part) for part in zip(*batches(drawn, torch.arange(24), 7, seed=5, epoch=1, flips=True)))
+    for i, image, target in zip(order.tolist(), images, targets):
+        same, seen = normalize(drawn.images[i]), make_targets(drawn.trimaps[i:i + 1])[0]
+        assert torch.equal(image, same.flip(-1) if mirrored[i] else same) and torch.equal(target, seen.flip(-1) if mirrored[i] else seen)
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in batches(drawn, torch.arange(24), 7, seed=5, flips=True))
+
+
 def test_skipped_batches_cost_nothing_and_change_nothing(drawn, monkeypatch):
     options = dict(seed=2, epoch=3, augmented=True)
     whole = list(batches(drawn, torch.arange(24), 5, **options))
@@ -627,7 +637,7 @@ def test_shards_are_the_batch_dealt_out(drawn):
     assert (parts[0][2][1] != IGNORE).any() and (parts[1][2][1] == IGNORE).all()
 
 
-@pytest.mark.parametrize('wrong, options', [('batch_size=0', dict(batch_size=0)), ('needs a seed', dict(augmented=True)), ("border='no'", dict(border='no')), ('shard=', dict(shard=(2, 2)))])
+@pytest.mark.parametrize('wrong, options', [('batch_size=0', dict(batch_size=0)), ('needs a seed', dict(augmented=True)), ('flips=True', dict(flips=True)), ("border='no'", dict(border='no')), ('shard=', dict(shard=(2, 2)))])
 def test_batches_refuse_before_the_first_step(drawn, wrong, options):
     with pytest.raises(ValueError, match=wrong): batches(drawn, torch.arange(4), **{'batch_size': 2, **options})
 
