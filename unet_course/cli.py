@@ -104,16 +104,19 @@ def predict_command(
     args,  # of the parser
 ) -> int:
     "Exit code of `predict`: write masks; 2 if any picture failed."
+    from unet_course.support.files import CourseError
+    from unet_course.support.pictures import mask_paths
+    count = len(mask_paths(args.paths, args.out))  # before anything is loaded
+    if sys.stderr.isatty():
+        print(f'{count} picture{"s" * (count != 1)}, network {args.weights or args.variant}: loading', file=sys.stderr, flush=True)
     from unet_course.experiments import parse_variants
-    from unet_course.prediction import load_pretrained, predict_files
-    from unet_course.prediction import load_weights
-    if args.weights: model, _ = load_weights(args.weights)
+    from unet_course.prediction import Segmenter, load_pretrained, predict_files
+    if args.weights: segmenter = Segmenter.load(args.weights)
     else:
         variants = parse_variants(args.variant)
-        if len(variants) > 1: raise ValueError(f'--variant {args.variant}: predict takes one variant, such as mp-tr-dice')
-        variant = variants[0]
-        model = load_pretrained(variant.down, variant.up, variant.loss)
-    failures = predict_files(args.paths, model, args.out, args.threshold)
+        if len(variants) > 1: raise CourseError(f'--variant {args.variant}: predict takes one variant, such as mp-tr-dice')
+        segmenter = load_pretrained(variants[0].down, variants[0].up, variants[0].loss)
+    failures = predict_files(args.paths, segmenter, args.out, args.threshold)
     for failure in failures: print(f'unet-course: error: {failure}', file=sys.stderr)
     return 2 if failures else 0
 
@@ -279,7 +282,7 @@ def make_parser() -> Parser:
     table.add_argument('--format', choices=('markdown', 'csv', 'json'), default='markdown', help='(default: %(default)s)')
 
     predict = add('predict', predict_command, 'write the masks of pictures', ['predict photo.jpg --weights runs/.../best.pth --out mask.png', 'predict photos/ --weights best.pth --out masks/ --threshold 0.4'])
-    predict.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='pictures, or folders of pictures')
+    predict.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='pictures, folders of pictures, or patterns such as "photos/*.jpg"')
     weights = predict.add_mutually_exclusive_group()
     weights.add_argument('--weights', type=Path, metavar='FILE', help='a best.pth of a run')
     weights.add_argument('--variant', default='mp-tr-dice', metavar='ID', help='else the weights of this variant that come with the package (default: %(default)s)')
