@@ -163,7 +163,7 @@ def normalize(
     images: torch.Tensor,  # uint8 [..., 3, H, W]
 ) -> torch.Tensor:  # float32, same shape and memory layout
     "Return the images as numbers from 0 to 1."
-    if images.dtype != torch.uint8: raise ValueError(f'images are {images.dtype}: give uint8, 0..255')
+    if images.dtype != torch.uint8: raise ValueError(f'images are {images.dtype}: uint8 is wanted')
     return images.to(torch.float32).div_(255)
 
 # %% ../nbs/00_data.ipynb #f38574f5
