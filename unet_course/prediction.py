@@ -218,7 +218,7 @@ def load_pretrained(
 # %% ../nbs/workshop/prediction.ipynb #1f3831b8
 def predict_files(
     paths: list[Path],  # pictures, folders of pictures, patterns such as photos/*.jpg
-    segmenter: Segmenter,
+    segmenter: Segmenter,  # what makes the masks
     out: Path,  # the mask's file for one picture; else a folder, where each mask is <name>.png
     threshold: float | None = None,  # in (0, 1); None: the network's own
     log=print,  # is called with a line for each mask

@@ -133,7 +133,7 @@ def variant_of(
 
 # %% ../../nbs/workshop/views/export.ipynb #aca6556c
 def describe_model(
-    segmenter: Segmenter,
+    segmenter: Segmenter,  # the network as its file has it
     test: dict | None = None,  # its figures on the test images, if there are any
 ) -> dict:  # name: text
     "What the ONNX file says of itself."
