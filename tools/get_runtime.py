@@ -2,7 +2,7 @@
 
     python tools/get_runtime.py
 
-The version and the hashes are those of `unet_course.export.RUNTIME`. After a change of version there, --print gives the new entries.
+The version and the hashes are those of `nbs/playground/runtime.json`. After a change of version there, --print gives the new entries.
 """
 import argparse
 import shutil
@@ -14,10 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.views.export import RUNTIME, integrity  # noqa: E402
+from unet_course.views.page import integrity, runtime_files  # noqa: E402
 
 
 def main():
+    RUNTIME = runtime_files()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--print', action='store_true', help='print bytes and hashes instead of comparing them')
     args = parser.parse_args()
@@ -33,7 +34,7 @@ def main():
             for part in parts:
                 data = package.extractfile(f"package/dist/{part['file']}").read()
                 if args.print: print(dict(file=part['file'], bytes=len(data), integrity=integrity(data)))
-                elif integrity(data) != part['integrity']: sys.exit(f"{part['file']}: not the file whose hash unet_course.export.RUNTIME names")
+                elif integrity(data) != part['integrity']: sys.exit(f"{part['file']}: not the file whose hash nbs/playground/runtime.json names")
                 else: (out / part['file']).write_bytes(data)
     if not args.print: print(f'{out}: onnxruntime-web {RUNTIME["version"]}')
 

@@ -151,9 +151,11 @@ def export_command(
 ) -> int:
     "Exit code of `export`: write networks as ONNX files, or the playground with them; each is checked against PyTorch first."
     from unet_course.experiments import FACTORIAL
-    from unet_course.views.export import export_onnx, refuse_twins, write_playground
-    if bool(args.sources) == args.all: raise ValueError('give variants or best.pth files, or --all for the eight networks of the package')
-    if args.runtime and args.format != 'playground': raise ValueError('--runtime goes with --format playground')
+    from unet_course.support.files import CourseError
+    from unet_course.views.export import export_onnx, refuse_twins
+    from unet_course.views.page import write_playground
+    if bool(args.sources) == args.all: raise CourseError('give variants or best.pth files, or --all for the eight networks of the package')
+    if args.runtime and args.format != 'playground': raise CourseError('--runtime goes with --format playground')
     sources = [variant.id for variant in FACTORIAL] if args.all else args.sources
     if args.format == 'playground': write_playground(sources, args.out, args.runtime, args.precision)
     else:
