@@ -149,7 +149,7 @@ TWIN_STYLE = """
 .PREFIX label {margin: 0 1em 0 .3em; padding: .1em .3em; border-radius: 4px; cursor: pointer}
 .PREFIX input:checked + label {font-weight: bold; text-decoration: underline}
 .PREFIX input:focus-visible + label {outline: 3px solid #3b82f6; outline-offset: 2px}
-.PREFIX-panel {display: none; margin: .5em 0}
+.PREFIX .PREFIX-panel {display: none; margin: .5em 0}
 .PREFIX-panel img {width: 100%; max-width: 760px; background: white; border-radius: 6px}
 """
 
