@@ -5,7 +5,7 @@ from configparser import ConfigParser
 from itertools import product
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ class BuildWithCourse(build_py):
             config = json.loads((setting / FACTORIAL[0] / first / 'config.json').read_text(encoding='utf-8'))['config']
             if config['protocol'] != 'published': repeated.append((config['border'] == 'background', config['width'], config['size'], config['recipe']['epochs'], setting.relative_to(results).as_posix(), first))
         analysed = [f'{setting}/{variant}/{first}/evaluation.npz' for *_, setting, first in sorted(repeated)[-1:] for variant in FACTORIAL]
-        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
+        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():
@@ -72,7 +72,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
         'Typing :: Typed',
     ],
-    packages=[cfg['lib_name']],
+    packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
     package_data={cfg['lib_name']: ['py.typed']},
     include_package_data=False,
     python_requires='>=' + cfg['min_python'],

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measuring import Report
-from unet_course import training
+from unet_course.support import device as devices
 
 PARTS = ('data', 'step', 'limit', 'job', 'growth')
 
@@ -29,13 +29,13 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if unknown := set(args.parts) - set(PARTS): parser.error(f'{", ".join(sorted(unknown))}: the parts are {", ".join(PARTS)}')
     if os.name != 'posix': parser.error('memory and processor time are measured as Linux and macOS give them; on Windows use WSL')
-    try: device = training.choose_device(args.device)
+    try: device = devices.choose_device(args.device)
     except ValueError as error: parser.error(str(error))
     if device.type not in ('cpu', 'cuda'): parser.error(f'--device {device.type}: only cpu and cuda are measured; give --device cpu')
     end, late = time.monotonic() + 60 * args.minutes, []
     torch.set_num_threads(args.threads)
     os.environ['BENCHMARK_CLOCK'] = args.clock  # for the processes that are started, too
-    if device.type == 'cpu' and hasattr(training, 'keep_freed_memory'): training.keep_freed_memory()  # as `unet-course run` does; here the peers have it too
+    if device.type == 'cpu' and hasattr(devices, 'keep_freed_memory'): devices.keep_freed_memory()  # as `unet-course run` does; here the peers have it too
     for part in args.parts or PARTS:
         module = importlib.import_module(f'benchmarks.{part}')
         report = Report(args.out, part, module.TITLE, device, args.tiny)

@@ -9,10 +9,13 @@ import torch
 from PIL import Image
 
 from benchmarks.measuring import ratio, row, take_turns
-from unet_course.data import AUGMENTATION, batches, find_pets, load_pets, read_lists, synthetic_pets
+from unet_course.data import AUGMENTATION, batches
+from unet_course.datasets.oxford_pets import find_pets, load_pets, read_lists
+from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import WeightedBCE
-from unet_course.training import Recipe, choose_amp, make_optimizer, train_step
+from unet_course.support.device import choose_amp
+from unet_course.training import Recipe, make_optimizer, train_step
 
 TITLE = 'Data: images delivered to the training step'
 SIZE, BATCH, NATIVE = 128, 32, (500, 375)  # (500, 375): the commonest size among the published photos

@@ -12,9 +12,10 @@ import torch
 from benchmarks.job import PYTHON
 from benchmarks.measuring import child, now, on_the_wall, peak_memory, row, run_process, take_turns
 from benchmarks.step import Step, a_batch
-from unet_course.data import Pets, batches, open_cache
+from unet_course.data import Pets, batches
+from unet_course.datasets.oxford_pets import open_cache
 from unet_course.factory import create_model
-from unet_course.training import choose_amp
+from unet_course.support.device import choose_amp
 
 TITLE = 'How cost grows'
 

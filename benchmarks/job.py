@@ -10,8 +10,9 @@ from PIL import Image
 
 from benchmarks.data import NATIVE, make_folder
 from benchmarks.measuring import environment, on_the_wall, quartiles, ratio, row, run_process
-from unet_course.data import find_pets, read_lists, synthetic_pets
-from unet_course.experiments import package_folder
+from unet_course.datasets.oxford_pets import find_pets, read_lists
+from unet_course.datasets.synthetic import synthetic_pets
+from unet_course.support.files import package_folder
 
 TITLE = 'Whole jobs, from process start to end'
 PYTHON = sys.executable

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from unet_course.factory import markdown_table
-from unet_course.training import choose_amp, write_json
+from unet_course.support.text import markdown_table
+from unet_course.support.device import choose_amp
+from unet_course.support.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from unet_course.data import find_pets, read_lists
+from unet_course.datasets.oxford_pets import find_pets, read_lists
 from unet_course.factory import create_model
 
 

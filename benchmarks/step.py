@@ -7,8 +7,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measuring import child, peak_memory, quartiles, ratio, row, take_turns
-from unet_course import training
-from unet_course.data import batches, synthetic_pets
+from unet_course.support import device as devices
+from unet_course.data import batches
+from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import WeightedBCE
 from unet_course.training import Recipe, make_optimizer, train_step
@@ -146,7 +147,7 @@ def best_amp(device, tiny) -> dict:
 
 def one_process(keep: bool, width: int, size: int, count: int, amp: str) -> dict:
     "Seconds of some steps in this process, with the C library told to keep freed memory or not, and its page faults and peak memory."
-    if keep: training.keep_freed_memory()
+    if keep: devices.keep_freed_memory()
     step = Step(create_model(dict(base_width=width), seed=0), a_batch(torch.device('cpu'), count, size), torch.device('cpu'), formats(torch.device('cpu'))[amp].get('dtype'), ours=True)
     before = resource.getrusage(resource.RUSAGE_SELF)
     times = take_turns({'step': step}, torch.device('cpu'), rounds=5)['step']
@@ -195,6 +196,6 @@ def comparisons(device: torch.device, tiny: bool):
     for name in formats(device): yield f'modes, {name}', lambda name=name: modes(device, tiny, name)
     yield 'layouts and number formats', lambda: settings_of_ours(device, tiny)
     if device.type == 'cuda': yield 'best AMP', lambda: best_amp(device, tiny)
-    if sys.platform == 'linux' and device.type == 'cpu' and hasattr(training, 'keep_freed_memory'):
+    if sys.platform == 'linux' and device.type == 'cpu' and hasattr(devices, 'keep_freed_memory'):
         for name in formats(device): yield f'freed memory, {name}', lambda name=name: memory_kept(device, tiny, name)
     yield 'equality', lambda: equality(device, tiny)

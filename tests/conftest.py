@@ -21,6 +21,6 @@ def own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def pets_root():
     "The folder that holds the real dataset, or a skip that says why."
-    from unet_course.data import data_root, find_pets
+    from unet_course.datasets.oxford_pets import data_root, find_pets
     if find_pets() is None: pytest.skip(f'the Oxford-IIIT Pet dataset is not in {data_root()} (set UNET_COURSE_DATA)')
     return data_root()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 processes = multiprocessing.get_context('forkserver' if os.name == 'posix' else 'spawn')  # torch is imported once, by the server; each command is then a fork of it
-if os.name == 'posix': processes.set_forkserver_preload(['unet_course.cli', 'unet_course.experiments', 'PIL.Image'])
+if os.name == 'posix': processes.set_forkserver_preload(['unet_course.cli', 'unet_course.runs.runner', 'PIL.Image'])
 
 SETTING = '--data synthetic --variants exp2 --width 4 --size 32 --epochs 2 --batch-size 4 --amp off --device cpu --checkpoint-minutes 0'.split()
 IMAGES = 24  # of these 17 train: 5 steps an epoch, the last of one image
@@ -24,8 +24,9 @@ def command(words, log, images, environment, prepare):
     os.environ.update(environment)
     import torch
     torch.set_num_threads(1)
-    from unet_course import cli, experiments
-    experiments.SYNTHETIC_IMAGES = images
+    from unet_course import cli
+    from unet_course.runs import runner
+    runner.SYNTHETIC_IMAGES = images
     if prepare: prepare()
     cli.main([str(word) for word in words])
 

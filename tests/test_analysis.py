@@ -19,11 +19,18 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from unet_course import analysis
-from unet_course.analysis import (BAND, CLAIMS, Picture, anova, errors, explore, explorer_panel, explorer_pictures, explorer_twin, find_factorials, holm,
-                                  mask_caption, paint, plot_comparison, plot_effects, signs, small_picture, t_quantile, t_tail, uploaded_picture, verdicts)
-from unet_course.data import BACKGROUND, BORDER, PET, draw_pet, find_pets, synthetic_pets
-from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, keep_counts, keep_masks, kept_index, load_pretrained, measure, predict, summarise
+from unet_course.views import explorer
+from unet_course.analysis import (
+    EQUIVALENCE_MARGIN, anova, find_factorials, holm, plot_comparison, plot_effects, contrasts, t_quantile, t_tail, verdicts)
+from unet_course.experiments import CLAIMS
+from unet_course.views.explorer import (
+    Picture, errors, explore, explorer_panel, explorer_pictures, explorer_twin, mask_caption, paint, small_picture, uploaded_picture)
+from unet_course.data import BACKGROUND, BORDER, PET
+from unet_course.datasets.oxford_pets import find_pets
+from unet_course.datasets.synthetic import draw_pet, synthetic_pets
+from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant
+from unet_course.prediction import load_pretrained, predict
+from unet_course.runs.evaluation import keep_counts, keep_masks, kept_index, measure, summarise
 from unet_course.factory import create_model
 
 matplotlib.use('agg')
@@ -44,7 +51,7 @@ def chapter():
 
 def made(seeds=3, effect=0.01, noise=0.002, blocks=0.05, factor='loss', rng=0, more=0.0):
     "Values [seeds, 8] with one known main effect and, if `more`, a known interaction of the loss with the downsampling."
-    rng, columns = np.random.default_rng(rng), signs(FACTORIAL)
+    rng, columns = np.random.default_rng(rng), contrasts(FACTORIAL)
     return (0.7 + rng.normal(0, blocks, (seeds, 1)) + effect / 2 * columns[factor] + more / 2 * columns['loss × down'] + rng.normal(0, noise, (seeds, 8)))
 
 
@@ -64,7 +71,7 @@ def test_t_tail_agrees_with_scipy():
 # the design
 
 def test_signs_are_orthogonal_in_the_factorial_and_positive_as_claimed():
-    columns = signs(FACTORIAL, 3)
+    columns = contrasts(FACTORIAL, 3)
     assert len(columns) == 7
     matrix = np.stack([*columns.values()])
     assert np.array_equal(matrix @ matrix.T, 8 * np.eye(7))
@@ -78,7 +85,7 @@ def test_confounding_of_the_four_and_of_all_eight(chapter):
     assert four['up']['weights'] == pytest.approx({'mp-tr-bce': -1, 'mp-tr-dice': 1, 'str_conv-tr-bce': 1, 'str_conv-ups-dice': -1}, abs=1e-12)
     assert [four[f]['variance'] for f in ('loss', 'down', 'up')] == pytest.approx([2, 2, 4])
     # against brute force: a world with one interaction only, estimated with the stated weights
-    for name, column in signs(list(EXPERIMENTS.values()), 3).items():
+    for name, column in contrasts(list(EXPERIMENTS.values()), 3).items():
         for factor, row in four.items():
             estimate = sum(w * c / 2 for w, c in zip(row['weights'].values(), column))
             assert estimate == pytest.approx(1 if name == factor else row['mixed'][name], abs=1e-12)
@@ -93,7 +100,7 @@ def test_anova_by_hand():
     rows = {r['effect']: r for r in anova(values)}
     grand, block = values.mean(), values.mean(1, keepdims=True)
     left = ((values - grand) ** 2).sum() - 8 * ((block - grand) ** 2).sum()
-    for name, column in signs(FACTORIAL).items():
+    for name, column in contrasts(FACTORIAL).items():
         effect = values[:, column > 0].mean() - values[:, column < 0].mean()
         assert rows[name]['estimate'] == pytest.approx(effect)
         left -= 24 * effect**2 / 4  # its sum of squares
@@ -149,7 +156,7 @@ def test_verdicts_follow_the_effect_that_is_there(factor, effect, verdict):
 
 
 def test_a_certain_difference_within_the_band_decides_nothing_and_says_that_it_is_small():
-    row = verdicts(made(effect=BAND / 2, noise=1e-5))[0]
+    row = verdicts(made(effect=EQUIVALENCE_MARGIN / 2, noise=1e-5))[0]
     assert row['low'] > 0 and row['verdict'] == 'not decided' and 'neither level is ahead by more than is called equal' in row['sentence']
 
 
@@ -158,9 +165,9 @@ def test_noise_is_said():
     assert row['verdict'] == 'not decided'
     named = float(re.search(r'beyond ±([\d.]+) points', row['sentence']).group(1)) / 100
     shift = named + 1e-4 - row['estimate']
-    sure = verdicts(made(effect=0.02, noise=0.03) + shift / 2 * signs(FACTORIAL)['loss'])[0]
+    sure = verdicts(made(effect=0.02, noise=0.03) + shift / 2 * contrasts(FACTORIAL)['loss'])[0]
     assert sure['verdict'] == 'supported'
-    less = verdicts(made(effect=0.02, noise=0.03) + (shift - 2e-4) / 2 * signs(FACTORIAL)['loss'])[0]
+    less = verdicts(made(effect=0.02, noise=0.03) + (shift - 2e-4) / 2 * contrasts(FACTORIAL)['loss'])[0]
     assert less['verdict'] == 'not decided'
 
 
@@ -181,7 +188,7 @@ def test_the_claims_in_words():
 def test_bootstrap_is_paired_repeatable_and_covers(chapter):
     rng = np.random.default_rng(0)
     hard = rng.uniform(.2, 1, 400)  # common to all networks: must cancel
-    values = hard + 0.005 * signs(FACTORIAL)['loss'][:, None] + rng.normal(0, .01, (2, 8, 400))
+    values = hard + 0.005 * contrasts(FACTORIAL)['loss'][:, None] + rng.normal(0, .01, (2, 8, 400))
     first, again = chapter.bootstrap_images(values, draws=500), chapter.bootstrap_images(values, draws=500)
     assert first == again
     assert first[0]['low'] < 0.01 < first[0]['high'] and first[0]['high'] - first[0]['low'] < 0.003
@@ -500,7 +507,7 @@ def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn
 
 def test_the_explorer_predicts_once_for_every_change(networks, drawn, monkeypatch):
     calls = []
-    monkeypatch.setattr(analysis, 'predict', lambda model, image: (calls.append(model), predict(model, image))[1])
+    monkeypatch.setattr(explorer, 'predict', lambda model, image: (calls.append(model), predict(model, image))[1])
     box = explore(networks, {'One': {'a': lambda: drawn, 'b': lambda: drawn}, 'Two': {'c': lambda: drawn}})
     controls = {w.description: w for w in descendants(box) if getattr(w, 'description', '')}
     for change, count in ((lambda: None, 2), (lambda: setattr(controls['Source'], 'value', 'Two'), 2), (lambda: setattr(controls['Source'], 'value', 'One'), 2), (lambda: setattr(controls['Picture'], 'value', 'b'), 2)):

@@ -247,7 +247,7 @@ def test_architecture_twin_as_static_files(page, static):
 
 
 def test_explorer_twin_as_static_files(page, static):
-    from unet_course.analysis import LOOKS, mask_caption
+    from unet_course.views.explorer import LOOKS, mask_caption
     requests, complaints = watch(page)
     html = stored_twin('06_analysis.ipynb', 'explorer-twin-panels')
     stored, _ = json.JSONDecoder().raw_decode(html, html.index('stored = ') + 9)

@@ -96,7 +96,7 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
 
 
 def test_cache_is_shown_and_cleared(capsys, tmp_path):
-    from unet_course.data import cache_dir
+    from unet_course.datasets.oxford_pets import cache_dir
     cache_dir().mkdir(parents=True, exist_ok=True)
     decoded, mine = cache_dir() / 'pets-64px-0123abcd-4567ef', cache_dir() / 'thesis.txt'
     decoded.mkdir()

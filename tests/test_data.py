@@ -17,9 +17,13 @@ from filelock import FileLock
 from PIL import Image
 
 import unet_course.data as data
-from unet_course.data import (AUGMENTATION, BACKGROUND, BORDER, IGNORE, PET, Pets, augment, augmentation_table, batches, cache_dir, check_pets,
-                              course_split, data_root, epoch_order, find_pets, load_pets, make_targets, normalize, pets_or_synthetic,
-                              published_split, read_lists, read_pair, read_pairs, show_pets, synthetic_pets, to_rgb)
+import unet_course.datasets.oxford_pets as oxford_pets
+from unet_course.data import (
+    AUGMENTATION, BACKGROUND, BORDER, IGNORE, PET, Pets, augment, augmentation_table, batches, course_split, epoch_order, make_targets,
+    normalize, published_split, show_pets)
+from unet_course.datasets.oxford_pets import cache_dir, check_pets, data_root, find_pets, load_pets, read_lists, read_pair, read_pairs
+from unet_course.datasets.synthetic import pets_or_synthetic, synthetic_pets
+from unet_course.support.pictures import to_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ['beagle_1', 'Abyssinian_10', 'Abyssinian_1', 'pug_1']  # the last is the test split
@@ -143,7 +147,7 @@ def test_half_unpacked_is_not_found(folder, missing):
 
 def test_pairs_are_not_read_far_ahead(folder, monkeypatch):
     begun = []
-    monkeypatch.setattr('unet_course.data.read_pair', lambda folder, name, size: begun.append(name))
+    monkeypatch.setattr('unet_course.datasets.oxford_pets.read_pair', lambda folder, name, size: begun.append(name))
     pairs = read_pairs(folder, [str(i) for i in range(500)])
     assert next(pairs) == ('0', None)
     pairs.close()
@@ -296,7 +300,7 @@ def test_second_time_reads_the_cache_and_writes_never_reach_it(folder, monkeypat
     first = load_pets(folder, 16)
     original = first.images.clone()
     first.images.zero_()
-    monkeypatch.setattr(data, 'write_cache', no_decoding)
+    monkeypatch.setattr(oxford_pets, 'write_cache', no_decoding)
     assert torch.equal(load_pets(folder, 16).images, original) and original.any()
     with pytest.raises(AssertionError, match='decoded again'): load_pets(folder, 17)  # another size is another cache
 
@@ -327,7 +331,7 @@ def test_torn_cache_is_built_again(folder, torn, left):
 def test_interrupted_build_leaves_nothing_and_is_built_clean(folder, monkeypatch):
     def stop(*args): raise KeyboardInterrupt
     with monkeypatch.context() as patch:
-        patch.setattr(data.os, 'fsync', stop)
+        patch.setattr(oxford_pets.os, 'fsync', stop)
         with pytest.raises(KeyboardInterrupt): load_pets(folder, 16)
     assert cached() == []
     load_pets(folder, 16)
@@ -351,7 +355,7 @@ def test_the_wait_for_another_process_is_bounded(folder, monkeypatch):
     load_pets(folder, 16)
     lock = next(cache_dir().glob('*.lock'))
     os.utime(folder / 'images/pug_1.jpg', (1, 1))
-    monkeypatch.setattr(data, 'FileLock', lambda path, timeout: FileLock(path, timeout=min(timeout, .2)))
+    monkeypatch.setattr(oxford_pets, 'FileLock', lambda path, timeout: FileLock(path, timeout=min(timeout, .2)))
     with FileLock(lock), pytest.raises(TimeoutError, match='another process'): load_pets(folder, 16)
     assert len(load_pets(folder, 16)) == 4
 
@@ -633,8 +637,8 @@ def test_a_decoded_set_that_may_not_be_copied_is_read_only(tmp_path, monkeypatch
         asked.append(mmap_mode)
         if mmap_mode == 'c': raise OSError(12, 'Cannot allocate memory')
         return load(path, mmap_mode=mmap_mode)
-    monkeypatch.setattr(data.np, 'load', refusing)
-    found = data.open_cache(tmp_path, 2, 8)
+    monkeypatch.setattr(oxford_pets.np, 'load', refusing)
+    found = oxford_pets.open_cache(tmp_path, 2, 8)
     assert asked == ['c', 'r', 'r'] and (found[0] == images).all() and not found[0].flags.writeable
-    monkeypatch.setattr(data.np, 'load', lambda path, mmap_mode: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
-    assert data.open_cache(tmp_path, 2, 8) is None
+    monkeypatch.setattr(oxford_pets.np, 'load', lambda path, mmap_mode: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
+    assert oxford_pets.open_cache(tmp_path, 2, 8) is None

@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from unet_course.data import BACKGROUND, BORDER, COATS, PET, synthetic_pets, trimap_of, value_noise
+from unet_course.data import BACKGROUND, BORDER, PET
+from unet_course.datasets.synthetic import COATS, synthetic_pets, trimap_of, value_noise
 
 STORED = '59fe99589bda71b8d58217f6605cb4b1e4cfec4d7d7c6ace7e3171b023cec82c'  # of synthetic_pets(8, size=32, seed=0)
 

@@ -12,10 +12,12 @@ import torch
 
 from conftest import ROOT
 from runs import Run, free_port, processes, result, run_folder, run_words
-from unet_course.data import course_split, synthetic_pets
+from unet_course.data import course_split
+from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss, WeightedBCE
-from unet_course.training import Recipe, Trainer, join_world
+from unet_course.support.device import join_process_group
+from unet_course.training import Recipe, Trainer
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='kills processes and starts several that share a run as POSIX systems do')
 
@@ -52,7 +54,7 @@ def one_of_two(rank, port, file):
     "What each of two processes does, started as torchrun starts them."
     os.environ.update(WORLD_SIZE='2', RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    join_world(torch.device('cpu'))
+    join_process_group(torch.device('cpu'))
     results = {case: train(case) for case in CASES}
     torch.save(results, f'{file}{rank}')
     torch.distributed.destroy_process_group()

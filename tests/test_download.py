@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from test_data import make_layout
 
-from unet_course.data import download_pets, find_pets, load_pets
+from unet_course.datasets.oxford_pets import download_pets, find_pets, load_pets
 
 
 class Server:

@@ -15,13 +15,20 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from unet_course import experiments
-from unet_course.data import course_split, make_targets, synthetic_pets
-from unet_course.experiments import (EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, THRESHOLDS, Variant, best_threshold, differences, estimate_minutes, format_rows, keep_counts, load_data,
-                                     load_pretrained, make_configs, measure, open_photo, parse_variants, predict, predict_files, predict_mask, read_runs, results_table, run, run_all,
-                                     scatter, summarise, upsample_rows)
+from unet_course import prediction
+from unet_course.runs import runner
+from unet_course.data import course_split, make_targets
+from unet_course.datasets.synthetic import synthetic_pets
+from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, make_configs, parse_variants
+from unet_course.prediction import load_pretrained, predict, predict_files, predict_mask, upsample_rows
+from unet_course.runs.evaluation import THRESHOLDS, best_threshold, keep_counts, measure, summarise
+from unet_course.runs.run_folder import differences
+from unet_course.runs.runner import estimate_minutes, load_data, run, run_all
+from unet_course.runs.tables import format_rows, read_runs, results_table, pooled_std
+from unet_course.support.pictures import open_photo
 from unet_course.factory import create_model
-from unet_course.training import TrainingError, load_weights
+from unet_course.prediction import load_weights
+from unet_course.support.files import TrainingError
 
 TINY = dict(data='synthetic', width=4, size=32, epochs=1)
 quiet = dict(log=lambda line: None)
@@ -118,7 +125,7 @@ def test_another_config_is_refused_and_fresh_starts_over(finished, small):
 
 
 def test_fresh_starts_over_every_run_before_the_first_begins(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    monkeypatch.setattr(runner, 'SYNTHETIC_IMAGES', 24)
     configs = make_configs(parse_variants('exp1,exp2'), **TINY)
     run_all(configs, tmp_path, **quiet)
     def stop(line):
@@ -129,12 +136,12 @@ def test_fresh_starts_over_every_run_before_the_first_begins(tmp_path, monkeypat
 
 
 def test_one_run_that_stops_does_not_stop_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
-    configs, train, said = make_configs(parse_variants('exp1,exp2'), **TINY), experiments.train_and_measure, []
+    monkeypatch.setattr(runner, 'SYNTHETIC_IMAGES', 24)
+    configs, train, said = make_configs(parse_variants('exp1,exp2'), **TINY), runner.train_and_measure, []
     def first_fails(config, *words):
         if config == configs[0]: raise TrainingError('three epochs in a row')
         return train(config, *words)
-    monkeypatch.setattr(experiments, 'train_and_measure', first_fails)
+    monkeypatch.setattr(runner, 'train_and_measure', first_fails)
     with pytest.raises(TrainingError, match='1 of 2 runs stopped.*mp-tr-bce'): run_all(configs, tmp_path, log=said.append)
     assert [row['variant'] for row in read_runs([tmp_path])] == ['mp-tr-dice'] and any('stopped: three epochs' in line for line in said)
     with pytest.raises(TrainingError, match='^three epochs'): run_all(configs[:1], tmp_path, **quiet)
@@ -197,17 +204,17 @@ def test_no_dash_in_the_name_of_a_mode():
 
 
 def test_every_process_times_its_share_of_a_batch(small, monkeypatch):
-    sizes, step = [], experiments.train_step
-    monkeypatch.setattr(experiments, 'train_step', lambda model, loss, images, *words: (sizes.append(len(images)), step(model, loss, images, *words))[1])
-    monkeypatch.setattr(experiments, 'world', lambda: (1, 2))
+    sizes, step = [], runner.train_step
+    monkeypatch.setattr(runner, 'train_step', lambda model, loss, images, *words: (sizes.append(len(images)), step(model, loss, images, *words))[1])
+    monkeypatch.setattr(runner, 'rank_and_world_size', lambda: (1, 2))
     assert estimate_minutes(make_configs(parse_variants('exp1'), **TINY, batch_size=8), *small, 'cpu') > 0
     assert set(sizes) == {4}
 
 
 def test_another_config_is_refused_before_anything_is_timed_or_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    monkeypatch.setattr(runner, 'SYNTHETIC_IMAGES', 24)
     run_all(make_configs(parse_variants('exp1'), **TINY), tmp_path, **quiet)
-    monkeypatch.setattr(experiments, 'estimate_minutes', lambda *args: pytest.fail('timed'))
+    monkeypatch.setattr(runner, 'estimate_minutes', lambda *args: pytest.fail('timed'))
     said, longer = [], make_configs(parse_variants('exp2,exp1'), **TINY | dict(epochs=2))
     with pytest.raises(ValueError, match='mp-tr-bce.*recipe.epochs: 1 there, 2 asked for'): run_all(longer, tmp_path, log=said.append)
     assert said == [] and len(list(tmp_path.rglob('config.json'))) == 1
@@ -223,13 +230,13 @@ def test_two_processes_on_one_folder(finished, small):
 
 
 def test_a_run_that_is_asked_for_twice_is_started_over_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    monkeypatch.setattr(runner, 'SYNTHETIC_IMAGES', 24)
     assert len(run_all(make_configs(parse_variants('exp1'), [0, 0], **TINY), tmp_path, fresh=True, **quiet)) == 2
 
 
 def test_fresh_deletes_nothing_if_another_process_trains_one_of_the_runs(tmp_path, monkeypatch):
     from filelock import FileLock
-    monkeypatch.setattr(experiments, 'SYNTHETIC_IMAGES', 24)
+    monkeypatch.setattr(runner, 'SYNTHETIC_IMAGES', 24)
     configs = make_configs(parse_variants('exp1,exp2'), **TINY)
     run_all(configs, tmp_path, **quiet)
     with FileLock(tmp_path / configs[1].folder / '.lock'):
@@ -262,7 +269,7 @@ def test_rows_and_tables(finished):
     assert header in text and 'exp1 `mp-tr-bce` | Max pooling | Transposed convolution | Weighted BCE' in text and 'cpu' in text and 'width 4' in text
     mean = np.mean([r['test_iou'] for r in rows[:2]])
     assert f'{mean:.4f} ± ' in text
-    assert f'standard deviation of {scatter(rows)[0]:.4f}, pooled over the variants (1 degrees of freedom)' in text
+    assert f'standard deviation of {pooled_std(rows)[0]:.4f}, pooled over the variants (1 degrees of freedom)' in text
     for row, config in zip(rows, configs): assert row['test_iou_threshold'] == json.loads((out / config.folder / 'metrics.json').read_text())['test']['iou_threshold']
     assert json.loads(format_rows(rows, 'json')) == rows
     parsed = list(csv.DictReader(io.StringIO(format_rows(rows, 'csv'))))
@@ -290,23 +297,23 @@ def test_an_ignored_border_leaves_the_boundary_undefined():
 def test_the_published_protocol_is_announced_and_timed_in_the_format_it_runs_in(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda **options: True)
     gpu, config = torch.device('cuda'), make_configs(parse_variants('exp1'), protocol='published')[0]
-    assert experiments.choose_format(config, gpu) == torch.float16 and experiments.choose_format(replace(config, amp='off'), gpu) is None
-    assert experiments.choose_format(replace(config, protocol='course'), gpu) == torch.bfloat16
+    assert runner.choose_format(config, gpu) == torch.float16 and runner.choose_format(replace(config, amp='off'), gpu) is None
+    assert runner.choose_format(replace(config, protocol='course'), gpu) == torch.bfloat16
 
 
 def test_names_that_differ_in_case_are_not_two_masks(tmp_path):
     for name in ('a.jpg', 'A.jpeg', 'b.PNG'): Image.new('RGB', (9, 9)).save(tmp_path / name)
-    targets = [target.name for _, target in experiments.mask_paths([tmp_path / 'a.jpg', tmp_path / 'A.jpeg'], tmp_path / 'masks')]
+    targets = [target.name for _, target in prediction.mask_paths([tmp_path / 'a.jpg', tmp_path / 'A.jpeg'], tmp_path / 'masks')]
     assert targets == ['a.jpg.png', 'A.jpeg.png']
     os.link(tmp_path / 'b.PNG', tmp_path / 'b.png')  # one file under two names, as where case does not count
-    with pytest.raises(ValueError, match='would replace the picture'): experiments.mask_paths([tmp_path / 'b.PNG'], tmp_path)
+    with pytest.raises(ValueError, match='would replace the picture'): prediction.mask_paths([tmp_path / 'b.PNG'], tmp_path)
 
 
 def test_scatter_is_pooled_over_the_variants():
     rows = [dict(variant=v, test_iou=x, other=None) for v, x in (('a', .70), ('a', .72), ('b', .65), ('b', .66), ('b', .67), ('c', .1))]
-    deviation, freedom = scatter(rows)
+    deviation, freedom = pooled_std(rows)
     assert freedom == 3 and deviation == pytest.approx(np.sqrt((2 * .01**2 + 2 * .01**2) / 3))
-    assert scatter(rows[:1])[1] == scatter(rows, 'other')[1] == 0 and np.isnan(scatter(rows[:1])[0])
+    assert pooled_std(rows[:1])[1] == pooled_std(rows, 'other')[1] == 0 and np.isnan(pooled_std(rows[:1])[0])
 
 
 def test_published_runs_have_no_test_figures(small, tmp_path):
@@ -391,7 +398,7 @@ def test_masks_are_cut_at_the_threshold_asked_for_else_at_the_networks_own(tmp_p
 
 
 def test_shipped_networks_know_their_threshold():
-    stored = torch.load(experiments.package_folder() / 'weights/mp-tr-bce.pth', weights_only=True)['config']['threshold']
+    stored = torch.load(prediction.package_folder() / 'weights/mp-tr-bce.pth', weights_only=True)['config']['threshold']
     assert load_pretrained('mp', 'tr', 'bce').threshold == stored != 0.5
 
 

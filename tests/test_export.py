@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from unet_course import export
+from unet_course.views import export
 from unet_course.cli import main
-from unet_course.data import PET, draw_pet
-from unet_course.experiments import FACTORIAL, NAMES, load_pretrained, package_folder
+from unet_course.data import PET
+from unet_course.datasets.synthetic import draw_pet
+from unet_course.experiments import FACTORIAL, NAMES
+from unet_course.prediction import load_pretrained
+from unet_course.support.files import package_folder
 from unet_course.factory import count_macs, count_parameters, create_model
-from unet_course.training import save_weights
+from unet_course.prediction import save_weights
 
 MISSING = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f'{", ".join(MISSING)} missing (pip install ".[export]")')
@@ -288,6 +291,6 @@ def test_the_runtime_is_pinned():
 
 
 def test_importing_the_export_needs_no_extra():
-    tree = ast.parse((package_folder() / 'export.py').read_text(encoding='utf-8'))
+    tree = ast.parse((package_folder() / 'views/export.py').read_text(encoding='utf-8'))
     names = [n.name for node in tree.body if isinstance(node, ast.Import) for n in node.names] + [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert not [name for name in names if name and name.startswith('onnx')]

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE, DoubleConv
-from unet_course.factory import (UNet, architecture_explorer, architecture_report, architecture_twin, count_macs, count_parameters, create_model, draw_unet,
-                                 markdown_table, pad_to_multiple, short_number, stage_table)
+from unet_course.factory import UNet, count_macs, count_parameters, create_model, pad_to_multiple
+from unet_course.support.text import markdown_table
+from unet_course.views.architecture import architecture_explorer, architecture_report, architecture_twin, draw_unet, short_number, stage_table
 
 MODES = list(itertools.product(['mp', 'str_conv', 'str_conv_bn'], ['tr', 'ups']))
 SIZES = [(1, 1), (7, 5), (33, 47), (64, 64)]

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from runs import processes
-from unet_course.experiments import LONGEST_SIDE, open_photo, predict_files, predict_mask
+from unet_course.prediction import predict_files, predict_mask
+from unet_course.support.pictures import LONGEST_SIDE, open_photo
 from unet_course.factory import create_model
-from unet_course.training import load_weights, save_weights
+from unet_course.prediction import load_weights, save_weights
 
 CONFIG = dict(model=dict(base_width=2, depth=1), size=32)
 quiet = dict(log=lambda line: None)

@@ -12,8 +12,8 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from unet_course import losses as L
-from unet_course.losses import (IGNORE, DiceLoss, WeightedBCE, accuracy, boundary_iou, brier, correct_logits, dice, grid_frequency,
-                                counts_at, inner_band, iou, make_loss, pixel_counts, pos_weight_from, reliability, shift_consistency)
+from unet_course.losses import IGNORE, DiceLoss, WeightedBCE, accuracy, correct_logits, dice, iou, make_loss, pixel_counts, pos_weight_from
+from unet_course.runs.evaluation import boundary_iou, brier, grid_frequency, counts_at, inner_band, reliability, shift_consistency
 
 ALL = [WeightedBCE(1.0), WeightedBCE(3.0), DiceLoss(), DiceLoss(per_image=True), DiceLoss(smooth=10)]
 ROOT = Path(__file__).resolve().parent.parent

@@ -64,7 +64,7 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built):
 def test_the_wheel_holds_the_package_the_course_and_nothing_else(built):
     names = set(contents(built[0]))
     lib = SETTINGS['lib_name']
-    for pattern in ('nbs/*.ipynb', 'nbs/images/*', f'{lib}/*.py', f'{lib}/py.typed', f'{lib}/weights/*', 'results/**/*.csv'):
+    for pattern in ('nbs/*.ipynb', 'nbs/workshop/**/*.ipynb', 'nbs/images/*', f'{lib}/**/*.py', f'{lib}/py.typed', f'{lib}/weights/*', 'results/**/*.csv'):
         for path in ROOT.glob(pattern): assert (path.relative_to(ROOT) if path.is_relative_to(PACKAGE) else Path(lib) / path.relative_to(ROOT)).as_posix() in names
     assert {name.split('/')[0].split('-')[0] for name in names} == {lib}
     assert not [name for name in names if '/tests/' in name or '/tools/' in name or name.endswith(('.pyc', 'best.pth', 'last.ckpt'))]

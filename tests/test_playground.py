@@ -21,9 +21,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from conftest import ROOT
-from unet_course.data import PET, draw_pet, to_rgb
-from unet_course.experiments import FACTORIAL, load_pretrained, predict, predict_logits, predict_mask
-from unet_course.export import RUNTIME, SAMPLES, write_playground
+from unet_course.data import PET
+from unet_course.datasets.synthetic import draw_pet
+from unet_course.support.pictures import to_rgb
+from unet_course.experiments import FACTORIAL
+from unet_course.prediction import load_pretrained, predict, predict_logits, predict_mask
+from unet_course.views.export import RUNTIME, SAMPLES, write_playground
 from unet_course.factory import count_macs, count_parameters
 
 CHROMIUM = next((path for path in ('/usr/bin/chromium', shutil.which('chromium'), shutil.which('chromium-browser'), shutil.which('google-chrome')) if path and Path(path).exists()), None)

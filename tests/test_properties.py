@@ -11,11 +11,14 @@ from PIL import Image
 
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
 from unet_course.cli import shard
-from unet_course.data import Pets, batches, course_split, epoch_order, published_split, synthetic_pets
-from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, differences, make_configs, parse_variants, predict, predict_mask, upsample_rows
+from unet_course.data import Pets, batches, course_split, epoch_order, published_split
+from unet_course.datasets.synthetic import synthetic_pets
+from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, make_configs, parse_variants
+from unet_course.prediction import predict, predict_mask, upsample_rows
+from unet_course.runs.run_folder import differences
 from unet_course.factory import create_model
 from unet_course.losses import LOSSES
-from unet_course.training import load_weights, save_weights
+from unet_course.prediction import load_weights, save_weights
 
 few = settings(max_examples=25, deadline=None)
 many = settings(max_examples=60, deadline=None)

@@ -22,7 +22,8 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / 'tools'))
 import notebooks as tool  # noqa: E402
 
-NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
+NOTEBOOKS = tool.notebooks()
+MODULES = sorted(p.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.') for p in (ROOT / 'unet_course').rglob('*.py') if not p.stem.startswith('_'))
 SOURCES = ['nbs', 'unet_course', 'settings.ini', 'setup.py', 'pyproject.toml', '_quarto.yml', 'README.md', 'MANIFEST.in', 'LICENSE', 'NOTICE', 'results', 'tools']
 
 
@@ -45,12 +46,12 @@ def test_clean_and_export_leave_no_difference(tmp_path):
         done = subprocess.run([scripts / command], cwd=copy, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     for folder, pattern in (('nbs', '*.ipynb'), ('unet_course', '*.py')):
-        ours, theirs = ({p.name: p.read_text(encoding='utf-8') for p in (base / folder).glob(pattern)} for base in (ROOT, copy))
+        ours, theirs = ({p.relative_to(base): p.read_text(encoding='utf-8') for p in (base / folder).rglob(pattern)} for base in (ROOT, copy))
         assert ours.keys() == theirs.keys()
         assert [name for name in ours if ours[name] != theirs[name]] == []
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())
 def test_stored_outputs_are_real_and_clean(path):
     nb = nbformat.read(path, as_version=4)
     assert nb.metadata.get('code_hash') == tool.code_hash(nb), 'the outputs are of other code: run python tools/notebooks.py'
@@ -67,7 +68,7 @@ def test_stored_outputs_are_real_and_clean(path):
     assert 'widgets' not in nb.metadata and path.stat().st_size < 1.5e6
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())
 def test_exercises_are_their_solutions_with_the_answers_taken_out(path):
     nb = nbformat.read(path, as_version=4)
     for i in tool.solutions(nb):
@@ -75,7 +76,7 @@ def test_exercises_are_their_solutions_with_the_answers_taken_out(path):
         assert nb.cells[i].source.startswith('#| code-fold: true\n') and nb.cells[i].outputs, 'the solution is folded, and its check was seen to pass'
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())
 def test_no_definition_is_replaced_before_it_is_used(path):
     "It would be an old one left behind, or stand where a call belongs. A solution repeats its exercise by design."
     nb = nbformat.read(path, as_version=4)
@@ -85,7 +86,7 @@ def test_no_definition_is_replaced_before_it_is_used(path):
         for part in re.split(rf'^(?:def|class) {name}\b', code, flags=re.M)[1:-1]: assert re.search(rf'\b{name}\b', part), name
 
 
-@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())
 def test_runs_top_to_bottom_offline(path, tmp_path, monkeypatch):
     "The tiny configuration of the same code, without the dataset; a proxy that refuses every connection stands for being offline."
     monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'nothing'))
@@ -161,7 +162,7 @@ def test_the_wheel_works_away_from_the_checkout(tmp_path):
     done = run(command, 'run', '--data', 'synthetic', '--variants', 'exp1', '--width', 4, '--size', 32, '--epochs', 1, cwd=elsewhere, env=env)
     assert done.returncode == 0 and '| Experiment |' in done.stdout, done.stderr
     assert len(list(elsewhere.rglob('best.pth'))) == 1
-    where = run(python, '-c', 'import unet_course, unet_course.experiments as e; print(unet_course.__file__); print(len(list(e.course_folder("nbs").glob("*.ipynb"))))', cwd=elsewhere, env=env)
+    where = run(python, '-c', 'import unet_course, unet_course.support.files as e; print(unet_course.__file__); print(len(list(e.course_folder("nbs").rglob("*.ipynb"))))', cwd=elsewhere, env=env)
     file, count = where.stdout.split()
     assert str(site) in file and int(count) == len(NOTEBOOKS)
 
@@ -175,12 +176,12 @@ def definitions(module):
                 if inspect.isfunction(function) and (not method.startswith('_') or method == '__init__' and not dataclasses.is_dataclass(thing)): yield f'{name}.{method}', function
 
 
-@pytest.mark.parametrize('stem', [p.stem for p in sorted((ROOT / 'unet_course').glob('*.py')) if not p.stem.startswith('_')])
-def test_every_parameter_is_explained(stem):
+@pytest.mark.parametrize('name', MODULES)
+def test_every_parameter_is_explained(name):
     "A comment behind each (fastcore's docments), and a docstring for each definition. Constructors taken over from other packages have their own."
     from fastcore.docments import docments
     silent = []
-    for name, thing in definitions(importlib.import_module(f'unet_course.{stem}')):
+    for name, thing in definitions(importlib.import_module(name)):
         if not (thing.__doc__ or name.endswith('__init__')): silent.append(f'{name}: docstring')
         if inspect.isclass(thing) and not dataclasses.is_dataclass(thing): continue
         kinds = {k: p.kind for k, p in inspect.signature(thing).parameters.items()}

@@ -9,8 +9,12 @@ import torch
 
 from conftest import ROOT
 from unet_course.analysis import find_factorials, verdicts
-from unet_course.data import batches, course_split, load_pets
-from unet_course.experiments import FACTORIAL, PROTOCOLS, load_pretrained, package_folder, read_runs, results_table
+from unet_course.data import batches, course_split
+from unet_course.datasets.oxford_pets import load_pets
+from unet_course.experiments import FACTORIAL, PROTOCOLS
+from unet_course.prediction import load_pretrained
+from unet_course.runs.tables import read_runs, results_table
+from unet_course.support.files import package_folder
 from unet_course.losses import iou, pixel_counts
 
 FOLDERS = sorted(p.parent for p in (ROOT / 'results').rglob('metrics.json'))

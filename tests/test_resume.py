@@ -168,8 +168,10 @@ def test_a_damaged_config_is_named(tmp_path, text):
     folder = tmp_path / 'synthetic-course-w4-32px/mp-tr-dice/seed0'
     folder.mkdir(parents=True)
     (folder / 'config.json').write_bytes(text.encode(errors='surrogateescape'))
-    from unet_course.data import course_split, synthetic_pets
-    from unet_course.experiments import make_configs, parse_variants, run
+    from unet_course.data import course_split
+    from unet_course.datasets.synthetic import synthetic_pets
+    from unet_course.experiments import make_configs, parse_variants
+    from unet_course.runs.runner import run
     pets = synthetic_pets(10, size=32)
     config, = make_configs(parse_variants('exp2'), data='synthetic', width=4, size=32, epochs=1)
     with pytest.raises(ValueError, match='config.json: damaged.*--fresh') as error: run(config, pets, course_split(pets), tmp_path)
@@ -188,10 +190,12 @@ def test_another_config_is_refused_with_the_fields(whole, tmp_path):
 
 
 def test_a_checkpoint_of_another_recipe_is_refused_even_without_a_config(tmp_path):
-    from unet_course.data import course_split, synthetic_pets
+    from unet_course.data import course_split
+    from unet_course.datasets.synthetic import synthetic_pets
     from unet_course.factory import create_model
     from unet_course.losses import DiceLoss
-    from unet_course.training import Recipe, Trainer, TrainingError
+    from unet_course.support.files import TrainingError
+    from unet_course.training import Recipe, Trainer
     pets = synthetic_pets(10, size=32)
     make = lambda width=2, seed=0, **recipe: Trainer(create_model(dict(base_width=width, depth=1), seed=0), DiceLoss(), pets, course_split(pets), Recipe(epochs=1, **recipe),
                                                      seed, checkpoint=tmp_path / 'last.ckpt', log=lambda line: None)
@@ -227,7 +231,7 @@ def call(capsys, *words):
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr('unet_course.experiments.SYNTHETIC_IMAGES', 24)
+    monkeypatch.setattr('unet_course.runs.runner.SYNTHETIC_IMAGES', 24)
 
 
 @pytest.mark.parametrize('poison', [float('nan'), float('inf')])
@@ -260,7 +264,8 @@ class Flat(torch.nn.Module):
 
 def test_one_class_stops_the_command_unless_told_to_go_on(tmp_path, capsys, monkeypatch, few):
     from unet_course import experiments
-    monkeypatch.setattr(experiments, 'make_loss', lambda name, **options: Flat())
+    from unet_course.runs import runner
+    monkeypatch.setattr(runner, 'make_loss', lambda name, **options: Flat())
     monkeypatch.setitem(experiments.PROTOCOLS, 'course', experiments.Recipe(lr=0.2, schedule='none', clip=None))
     words = run_words(tmp_path, '--epochs', 9)
     code, out, err = call(capsys, *words)
@@ -272,8 +277,9 @@ def test_one_class_stops_the_command_unless_told_to_go_on(tmp_path, capsys, monk
 
 
 def test_skipped_steps_are_counted_and_endless_skipping_stops(tmp_path, capsys, monkeypatch, few):
-    from unet_course import experiments, training
-    monkeypatch.setattr(experiments, 'choose_amp', lambda amp, device: torch.float16)
+    from unet_course import training
+    from unet_course.runs import runner
+    monkeypatch.setattr(runner, 'choose_amp', lambda amp, device: torch.float16)
     scaler = torch.amp.GradScaler
     monkeypatch.setattr(torch.amp, 'GradScaler', lambda device, enabled: scaler(device, enabled=enabled, init_scale=2.**20))
     code, out, err = call(capsys, *run_words(tmp_path / 'a', '--keep-going'))
@@ -291,8 +297,10 @@ def test_skipped_steps_are_counted_and_endless_skipping_stops(tmp_path, capsys, 
 
 @pytest.mark.parametrize('variant', ['mp-tr-bce', 'mp-tr-dice', 'mp-ups-bce', 'mp-ups-dice', 'str_conv-tr-bce', 'str_conv-tr-dice', 'str_conv-ups-bce', 'str_conv-ups-dice'])
 def test_every_variant_is_the_same_bit_for_bit(tmp_path, variant):
-    from unet_course.data import course_split, synthetic_pets
-    from unet_course.experiments import make_configs, parse_variants, run
+    from unet_course.data import course_split
+    from unet_course.datasets.synthetic import synthetic_pets
+    from unet_course.experiments import make_configs, parse_variants
+    from unet_course.runs.runner import run
     pets = synthetic_pets(20, size=32)
     configs = make_configs(parse_variants(variant), [0, 1], data='synthetic', width=4, size=32, epochs=1, batch_size=7)
     torch.manual_seed(len(variant))  # the global stream is nobody's business

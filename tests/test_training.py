@@ -14,11 +14,15 @@ import pytest
 import torch
 
 from conftest import ROOT
-from unet_course.data import batches, course_split, synthetic_pets
+from unet_course.data import batches, course_split
+from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss, WeightedBCE
-from unet_course.training import (Recipe, Trainer, TrainingError, choose_amp, choose_device, load_weights, make_optimizer, save_atomic, save_weights,
-                                  train_step, validate, write_history, write_json)
+from unet_course.prediction import load_weights, save_weights
+from unet_course.runs.run_folder import write_history
+from unet_course.support.device import choose_amp, choose_device
+from unet_course.support.files import TrainingError, save_atomic, write_json
+from unet_course.training import Recipe, Trainer, make_optimizer, train_step, validate
 
 
 @pytest.fixture(scope='module')
@@ -282,10 +286,12 @@ def test_freed_memory_kept_changes_no_bit():
     "In processes of their own: the switch cannot be turned back."
     program = """
 import hashlib, sys
-from unet_course.data import course_split, synthetic_pets
+from unet_course.data import course_split
+from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss
-from unet_course.training import Recipe, Trainer, keep_freed_memory
+from unet_course.support.device import keep_freed_memory
+from unet_course.training import Recipe, Trainer
 if sys.argv[1] == 'keep': assert keep_freed_memory() == (sys.argv[2] == 'glibc')
 pets = synthetic_pets(48, 32)
 trainer = Trainer(create_model(dict(base_width=4), seed=0), DiceLoss(), pets, course_split(pets), Recipe(epochs=1, batch_size=8), log=lambda line: None)

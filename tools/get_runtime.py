@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.export import RUNTIME, integrity  # noqa: E402
+from unet_course.views.export import RUNTIME, integrity  # noqa: E402
 
 
 def main():

@@ -20,6 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 1800  # seconds a notebook may take for one cell
 
 
+def notebooks() -> list[Path]:
+    "All notebooks of the course, the main road first."
+    found = [p for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts]
+    return sorted(found, key=lambda p: (len(p.parts), p))
+
+
 def code_hash(nb) -> str:
     "The SHA-256 of a notebook's code cells: what its stored outputs must have been made by."
     return hashlib.sha256('\0'.join(c.source for c in nb.cells if c.cell_type == 'code').encode()).hexdigest()
@@ -116,10 +122,10 @@ def main():
     parser.add_argument('--check', action='store_true', help='only compare the hashes')
     parser.add_argument('--readme', action='store_true', help='only make README.md')
     args = parser.parse_args()
-    paths = [p.resolve() for p in args.notebooks] or sorted((ROOT / 'nbs').glob('*.ipynb'))
+    paths = [p.resolve() for p in args.notebooks] or notebooks()
     if args.readme: return (ROOT / 'README.md').write_text(readme(), encoding='utf-8')
     if args.check:
-        stale = [p.name for p in paths if (nb := nbformat.read(p, as_version=4)).metadata.get('code_hash') != code_hash(nb)]
+        stale = [str(p.relative_to(ROOT)) for p in paths if (nb := nbformat.read(p, as_version=4)).metadata.get('code_hash') != code_hash(nb)]
         sys.exit(f'stored outputs are not of the stored code: {", ".join(stale)}; run python tools/notebooks.py' if stale else 0)
     bin_dir = Path(sys.executable).parent
     for path in paths:

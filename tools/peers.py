@@ -15,11 +15,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from unet_course.data import course_split, load_pets  # noqa: E402
-from unet_course.experiments import POS_WEIGHT, PROTOCOLS, best_threshold, describe, keep_counts, machine, measure, read_json, summarise  # noqa: E402
-from unet_course.factory import count_parameters, markdown_table  # noqa: E402
+from unet_course.data import course_split  # noqa: E402
+from unet_course.datasets.oxford_pets import load_pets  # noqa: E402
+from unet_course.experiments import POS_WEIGHT, PROTOCOLS  # noqa: E402
+from unet_course.runs.evaluation import best_threshold, keep_counts, measure, summarise  # noqa: E402
+from unet_course.runs.tables import describe  # noqa: E402
+from unet_course.support.device import machine  # noqa: E402
+from unet_course.support.files import read_json  # noqa: E402
+from unet_course.factory import count_parameters  # noqa: E402
+from unet_course.support.text import markdown_table  # noqa: E402
 from unet_course.losses import make_loss  # noqa: E402
-from unet_course.training import Trainer, choose_amp, choose_device, peak_memory_mb, write_json  # noqa: E402
+from unet_course.support.device import choose_amp, choose_device, peak_memory_mb  # noqa: E402
+from unet_course.support.files import write_json  # noqa: E402
+from unet_course.training import Trainer  # noqa: E402
 
 
 def monai_unet(width: int, **options):

@@ -16,7 +16,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.data import PET, draw_pet  # noqa: E402
+from unet_course.data import PET  # noqa: E402
+from unet_course.datasets.synthetic import draw_pet  # noqa: E402
 
 INK, ENCODER, DECODER, SKIP, MASK = '#17324d', '#1b6ca8', '#c2410c', '#64748b', '#ffc933'
 WIDTHS = (.16, .24, .34, .46, .6)  # of the boxes, level by level: more channels, lower resolution

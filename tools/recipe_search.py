@@ -16,11 +16,16 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from unet_course.data import course_split, load_pets  # noqa: E402
-from unet_course.experiments import POS_WEIGHT, PROTOCOLS, machine, parse_variants  # noqa: E402
-from unet_course.factory import create_model, markdown_table  # noqa: E402
+from unet_course.data import course_split  # noqa: E402
+from unet_course.datasets.oxford_pets import load_pets  # noqa: E402
+from unet_course.experiments import POS_WEIGHT, PROTOCOLS, parse_variants  # noqa: E402
+from unet_course.support.device import machine  # noqa: E402
+from unet_course.factory import create_model  # noqa: E402
+from unet_course.support.text import markdown_table  # noqa: E402
 from unet_course.losses import make_loss  # noqa: E402
-from unet_course.training import Trainer, choose_amp, choose_device, write_json  # noqa: E402
+from unet_course.support.device import choose_amp, choose_device  # noqa: E402
+from unet_course.support.files import write_json  # noqa: E402
+from unet_course.training import Trainer  # noqa: E402
 
 BASE = replace(PROTOCOLS['course'], lr=3e-3, weight_decay=1e-2, clip=1.0, augmented=True, average=0.0)
 TRIES = dict(base={}, average=dict(average=0.98), lr_1e_2=dict(lr=1e-2), lr_1e_3=dict(lr=1e-3), batch_16=dict(batch_size=16),

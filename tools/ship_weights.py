@@ -13,9 +13,15 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.experiments import FACTORIAL, POS_WEIGHT, RunConfig, describe, keep_counts, load_data, measure, read_json, summarise  # noqa: E402
-from unet_course.factory import markdown_table  # noqa: E402
-from unet_course.training import Recipe, load_weights, save_weights, write_json  # noqa: E402
+from unet_course.experiments import FACTORIAL, POS_WEIGHT, RunConfig  # noqa: E402
+from unet_course.runs.evaluation import keep_counts, measure, summarise  # noqa: E402
+from unet_course.runs.runner import load_data  # noqa: E402
+from unet_course.runs.tables import describe  # noqa: E402
+from unet_course.support.files import read_json  # noqa: E402
+from unet_course.support.text import markdown_table  # noqa: E402
+from unet_course.prediction import load_weights, save_weights  # noqa: E402
+from unet_course.support.files import write_json  # noqa: E402
+from unet_course.training import Recipe  # noqa: E402
 
 CARD = '''# Trained weights
 

@@ -71,19 +71,21 @@ def run_command(
     args,  # of the parser
 ) -> int:
     "Exit code of `run`: train the variants one after the other and print their table."
-    from unet_course.data import download_pets, find_pets
-    from unet_course.experiments import make_configs, parse_variants, results_table, run_all
-    from unet_course.training import choose_device, join_world, on_first, world
-    device = join_world(choose_device(args.device))
+    from unet_course.datasets.oxford_pets import download_pets, find_pets
+    from unet_course.experiments import make_configs, parse_variants
+    from unet_course.runs.runner import run_all
+    from unet_course.runs.tables import results_table
+    from unet_course.support.device import choose_device, join_process_group, run_on_rank0, rank_and_world_size
+    device = join_process_group(choose_device(args.device))
     configs = make_configs(parse_variants(args.variants), args.seeds, args.data, args.protocol, args.preset, device, args.width, args.size, args.epochs,
                            args.batch_size, args.border, args.amp)
     i, n = args.shard
     configs = configs[i::n]
     if not configs: raise ValueError(f'--shard {i}/{n}: there are fewer runs than shards, nothing to do')
-    if args.data == 'pets': on_first(lambda: find_pets(args.root) or download_pets(args.root))
+    if args.data == 'pets': run_on_rank0(lambda: find_pets(args.root) or download_pets(args.root))
     rows = run_all(configs, args.out, args.root, device, fresh=args.fresh, checkpoint_minutes=args.checkpoint_minutes, keep_going=args.keep_going,
                    log=lambda line: print(line, flush=True))
-    if world()[0] == 0: print('\n' + results_table(rows))
+    if rank_and_world_size()[0] == 0: print('\n' + results_table(rows))
     return 0
 
 # %% ../nbs/07_cli.ipynb #f51b05fc
@@ -91,7 +93,7 @@ def table_command(
     args,  # of the parser
 ) -> int:
     "Exit code of `table`: print the finished runs below some folders."
-    from unet_course.experiments import format_rows, read_runs
+    from unet_course.runs.tables import format_rows, read_runs
     rows = read_runs(args.folders)
     if not rows: raise ValueError(f'no finished run below {", ".join(map(str, args.folders))}')
     print(format_rows(rows, args.format), end='')
@@ -102,8 +104,9 @@ def predict_command(
     args,  # of the parser
 ) -> int:
     "Exit code of `predict`: write masks; 2 if any picture failed."
-    from unet_course.experiments import load_pretrained, parse_variants, predict_files
-    from unet_course.training import load_weights
+    from unet_course.experiments import parse_variants
+    from unet_course.prediction import load_pretrained, predict_files
+    from unet_course.prediction import load_weights
     if args.weights: model, _ = load_weights(args.weights)
     else:
         variants = parse_variants(args.variant)
@@ -120,7 +123,7 @@ def export_command(
 ) -> int:
     "Exit code of `export`: write networks as ONNX files, or the playground with them; each is checked against PyTorch first."
     from unet_course.experiments import FACTORIAL
-    from unet_course.export import export_onnx, refuse_twins, write_playground
+    from unet_course.views.export import export_onnx, refuse_twins, write_playground
     if bool(args.sources) == args.all: raise ValueError('give variants or best.pth files, or --all for the eight networks of the package')
     if args.runtime and args.format != 'playground': raise ValueError('--runtime goes with --format playground')
     sources = [variant.id for variant in FACTORIAL] if args.all else args.sources
@@ -135,7 +138,7 @@ def download_command(
     args,  # of the parser
 ) -> int:
     "Exit code of `download`: fetch the dataset if it is not there, and check every pair."
-    from unet_course.data import check_pets, download_pets, find_pets
+    from unet_course.datasets.oxford_pets import check_pets, download_pets, find_pets
     found = find_pets(args.root) or download_pets(args.root)
     report = check_pets(args.root)
     print(f'{found}: ' + ', '.join(f'{value} {key}' for key, value in report.items() if not isinstance(value, list)))
@@ -149,7 +152,7 @@ def cache_command(
 ) -> int:
     "Exit code of `cache`: say where the decoded images are and how large they are; with --clear delete them."
     import shutil
-    from unet_course.data import cache_dir
+    from unet_course.datasets.oxford_pets import cache_dir
     folder = cache_dir()
     ours = [p for pattern in ('pets-*px-*-*', 'pets-*px-*.lock') for p in folder.glob(pattern)]  # the folder may be a person's own, with other things in it
     size = sum(p.stat().st_size for path in ours for p in [path, *path.rglob('*')] if p.is_file())
@@ -171,7 +174,7 @@ def examine_torch() -> list[tuple[bool, str, str]]:
     "The findings about PyTorch: the versions, and what it computes on; one finding only if it cannot be imported."
     try:
         import torch, torchvision
-        from unet_course.training import choose_amp, choose_device
+        from unet_course.support.device import choose_amp, choose_device
         device = choose_device()
         amp = choose_amp('auto', device)
     except (ImportError, OSError, RuntimeError) as error:
@@ -186,8 +189,8 @@ def examine() -> list[tuple[bool, str, str]]:
     from importlib.metadata import PackageNotFoundError, version
     found = [(sys.version_info >= (3, 11), f'Python {platform.python_version()} on {platform.system()} {platform.machine()}', 'use Python 3.11 or newer'), *examine_torch()]
     if not found[1][0]: return found
-    from unet_course.data import cache_dir, data_root, find_pets
-    from unet_course.experiments import package_folder
+    from unet_course.datasets.oxford_pets import cache_dir, data_root, find_pets
+    from unet_course.support.files import package_folder
 
     def installed(name):
         try: return version(name)
@@ -216,11 +219,15 @@ def notebooks_command(
 ) -> int:
     "Exit code of `notebooks`: copy the chapters into a folder, keeping every file that is there."
     import shutil
-    from unet_course.experiments import course_folder
-    chapters = sorted(course_folder('nbs').glob('*.ipynb'))
+    from unet_course.support.files import course_folder
+    source = course_folder('nbs')
+    chapters = sorted([*source.glob('*.ipynb'), *source.glob('workshop/**/*.ipynb')])
+    targets = {path: args.folder / path.relative_to(source) for path in chapters}
+    new = [path for path, target in targets.items() if not target.exists()]
     args.folder.mkdir(parents=True, exist_ok=True)
-    new = [path for path in chapters if not (args.folder / path.name).exists()]
-    for path in new: shutil.copyfile(path, args.folder / path.name)
+    for path in new:
+        targets[path].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, targets[path])
     shutil.copytree(course_folder('nbs') / 'images', args.folder / 'images', dirs_exist_ok=True)
     print(f'{len(new)} chapters copied into {args.folder.resolve()}' + (f', {len(chapters) - len(new)} were there and are kept' if len(new) < len(chapters) else '') + '; open them with: jupyter lab')
     return 0
