@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 IGNORE = 255
+EVERY = 8  # of the test images, the masks of which one goes through the libraries
 # import name: the release on the package index that the stored table was made with.
 PINNED = dict(torch='torch==2.14.1', torchmetrics='torchmetrics==1.9.0', monai='monai==1.6.1', segmentation_models_pytorch='segmentation_models_pytorch==0.6.0',
               sklearn='scikit-learn==1.9.1', keras='keras==3.15.1', medpy='MedPy==0.5.2', scipy='scipy==1.17.1', SimpleITK='SimpleITK==2.5.7', pymia='pymia==0.3.4',
@@ -92,7 +93,7 @@ def names_of(value, found: dict) -> list:
     return [name for name, figure in found.items() if isinstance(value, float) and math.isclose(value, figure, abs_tol=1e-4)]
 
 
-# The libraries. A row: import name, call, the convention in words, the function of (prediction, target, ignore index or None).
+# The libraries. A row: import name, call, the convention in words, whether a value can be ignored, the function of (prediction, target, that value or None).
 
 def rows() -> list:
     "Return the rows of the table; each imports its library when it is called."
@@ -175,6 +176,7 @@ def rows() -> list:
     def sitk(name, *label):
         def call(a, b):
             import SimpleITK
+            SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
             overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
             overlap.Execute(SimpleITK.GetImageFromArray(b), SimpleITK.GetImageFromArray(a))
             return getattr(overlap, name)(*label)
@@ -206,9 +208,8 @@ def rows() -> list:
         import surface_distance as m
         return m.compute_dice_coefficient(b.astype(bool), a.astype(bool))
 
-    def takes(ignores, f): return f, ignores
-    yes, no = True, False
-    return [(library, call, words, *takes(ignores, f)) for library, call, words, ignores, f in [
+    yes, no = True, False  # has it an option to ignore a value?
+    return [
         ('torchmetrics', 'functional.classification.binary_jaccard_index', 'one IoU of all pixels of the batch', yes, torchmetrics('binary_jaccard_index')),
         ('torchmetrics', 'functional.classification.binary_f1_score', 'one Dice of all pixels of the batch', yes, torchmetrics('binary_f1_score')),
         ('torchmetrics', 'segmentation.MeanIoU(num_classes=2)', 'each image and each class, background too; a class that is in neither mask is left out', no, torchmetrics_segmentation('MeanIoU')),
@@ -240,7 +241,7 @@ def rows() -> list:
         ('ignite', 'metrics.DiceCoefficient(cm)[1]', 'one Dice of all pixels', no, ignite('DiceCoefficient', True)),
         ('kornia', 'metrics.mean_iou(..., num_classes=2)[:, 1].mean()', 'each image; both empty counts 1', no, kornia),
         ('surface_distance', 'compute_dice_coefficient, for each image', 'each image', no, arrays(surface_distance)),
-    ]]
+    ]
 
 
 def loss_rows() -> list:
@@ -288,7 +289,7 @@ def loss_rows() -> list:
         ('segmentation_models_pytorch', "losses.DiceLoss('binary')", smp('DiceLoss', mode='binary')),
         ('segmentation_models_pytorch', "losses.TverskyLoss('binary')", smp('TverskyLoss', mode='binary')),
         ('segmentation_models_pytorch', "losses.LovaszLoss('binary')", smp('LovaszLoss', mode='binary')),
-        ('kornia', 'losses.focal_loss(alpha=None)', kornia('focal_loss', None)),
+        ('kornia', 'losses.focal_loss(alpha=None)', kornia('focal_loss', None, reduction='mean')),
         ('kornia', 'losses.binary_focal_loss_with_logits(alpha=None)', kornia('binary_focal_loss_with_logits', None, reduction='mean')),
         ('kornia', 'losses.dice_loss', kornia('dice_loss')),
         ('kornia', 'losses.tversky_loss(alpha=0.5, beta=0.5)', kornia('tversky_loss', .5, .5)),
@@ -318,30 +319,39 @@ def number(f) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def measure_row(row, real=None) -> dict:
+def measure_row(row, given: dict) -> dict:
     "Return one row of the first table: what the function says in every case, and which of the course's figures that is."
     from unet_course.losses import pixel_counts
-    library, call, words, f, ignores = row
-    values, same = {}, None
-    for name, (p, t, told) in (cases() | (dict(real=(*masks_of(real), False)) if real is not None else {})).items():
+    library, call, words, ignores, f = row
+    values, same, with_pets = {}, None, None
+    for name, (p, t, told) in given.items():
         values[name] = 'no such option' if told and not ignores else number(lambda: f(p, t, IGNORE if told else None))
         if name in ('normal', 'batch', 'real'):
             here = set(names_of(values[name], figures(pixel_counts(p, t))))
             same = here if same is None else same & here
-    return dict(library=library, call=call, convention=words, equals=sorted(same), values=values)
+            if name != 'batch': with_pets = here if with_pets is None else with_pets & here
+    return dict(library=library, call=call, convention=words, equals=sorted(same), equals_unless_empty=sorted(with_pets - same), values=values)
+
+
+def course_losses() -> dict:
+    "Return the losses of chapter 03 that a library may mean, by name."
+    from unet_course.losses import DiceLoss, WeightedBCE
+    return {'WeightedBCE(1)': WeightedBCE(1.), 'DiceLoss(smooth=0)': DiceLoss(smooth=0), 'DiceLoss(smooth=0, per_image=True)': DiceLoss(smooth=0, per_image=True)}
 
 
 def measure_loss(row) -> dict:
     "Return one row of the second table."
     library, call, f = row
     values = {name: number(lambda: f(z, t)) for name, (z, t) in loss_cases().items()}
+    counted = loss_cases()['counted']
+    equals = names_of(values['counted'], {name: loss(*counted).item() for name, loss in course_losses().items()})
     whole, half = values['counted'], values['half_ignored']
     z, t = loss_cases()['false_alarm']
     z.requires_grad_()
     def pull():
         f(z, t).backward()
         return z.grad.abs().sum()
-    return dict(library=library, call=call, values=values | dict(false_alarm_gradient=number(pull)), ratio=half / whole if isinstance(whole, float) and isinstance(half, float) else None)
+    return dict(library=library, call=call, equals=equals, values=values | dict(false_alarm_gradient=number(pull)), ratio=half / whole if isinstance(whole, float) and isinstance(half, float) else None)
 
 
 def measure(counts=None) -> dict:
@@ -350,15 +360,22 @@ def measure(counts=None) -> dict:
     os.environ.setdefault('KERAS_BACKEND', 'torch')
     sys.path.insert(0, str(ROOT))
     there = [name for name in PINNED if importlib.util.find_spec(name)]
+    given = cases() | (dict(real=(*masks_of(counts), False)) if counts else {})
     return dict(versions={PINNED[name].split('==')[0]: importlib.metadata.version(PINNED[name].split('==')[0]) for name in there} | dict(numpy=importlib.metadata.version('numpy')),
-                metrics=[measure_row(row, counts) for row in rows() if row[0] in there], losses=[measure_loss(row) for row in loss_rows() if row[0] in there])
+                metrics=[measure_row(row, given) for row in rows() if row[0] in there], losses=[measure_loss(row) for row in loss_rows() if row[0] in there])
 
 
 # The stored table.
 
 def shown(value) -> str:
     "Return a value as it stands in the table."
-    return '–' if value == 'no such option' else f'{value:.4f}' if isinstance(value, float) else str(value)
+    return '–' if value == 'no such option' else str(value) if isinstance(value, str) else f'{value:.4f}' if abs(value) < 1e6 else f'{value:.2g}'
+
+
+def said(row) -> str:
+    "Return which figure of the course a row is, in words."
+    if row['equals'] or not row['equals_unless_empty']: return row['equals'][0] if row['equals'] else 'none of them'
+    return row['equals_unless_empty'][0] + ', as long as no image is empty'
 
 
 def table(found: dict) -> str:
@@ -366,9 +383,9 @@ def table(found: dict) -> str:
     names = list(found['metrics'][0]['values'])
     lines = [f'Made by `tools/libraries.py` with {", ".join(f"{k} {v}" for k, v in found["versions"].items())}.', '',
              '| library | call | convention | equals | ' + ' | '.join(name.replace('_', ' ') for name in names) + ' |', '|' + ' --- |' * (4 + len(names))]
-    lines += ['| ' + ' | '.join([r['library'], f'`{r["call"]}`', r['convention'], '; '.join(r['equals']) or 'none', *(shown(r['values'][name]) for name in names)]) + ' |' for r in found['metrics']]
-    lines += ['', '| library | loss | counted pixels only | as many ignored beside them | ratio | false alarm | its gradient |', '|' + ' --- |' * 7]
-    lines += ['| ' + ' | '.join([r['library'], f'`{r["call"]}`', *(shown(r['values'][k]) for k in ('counted', 'half_ignored')), shown(r['ratio']) if r['ratio'] else '–',
+    lines += ['| ' + ' | '.join([r['library'], f'`{r["call"]}`', r['convention'], said(r), *(shown(r['values'][name]) for name in names)]) + ' |' for r in found['metrics']]
+    lines += ['', '| library | loss | equals | counted pixels only | as many ignored beside them | ratio | false alarm | its gradient |', '|' + ' --- |' * 8]
+    lines += ['| ' + ' | '.join([r['library'], f'`{r["call"]}`', ', '.join(f'`{name}`' for name in r['equals']) or 'none of them', *(shown(r['values'][k]) for k in ('counted', 'half_ignored')), shown(r['ratio']) if r['ratio'] else '–',
                                  *(shown(r['values'][k]) for k in ('false_alarm', 'false_alarm_gradient'))]) + ' |' for r in found['losses']]
     return '\n'.join(lines) + '\n'
 
@@ -383,7 +400,7 @@ def main():
     stored = args.out / 'libraries.json'
     if args.run:
         import numpy as np
-        with np.load(args.run) as kept: real = dict(run='/'.join(args.run.resolve().parts[-4:-1]), counts=kept['test_counts'].tolist())
+        with np.load(args.run) as kept: real = dict(run='/'.join(args.run.resolve().parts[-4:-1]), counts=kept['test_counts'][::EVERY].tolist())
     else: real = json.loads(stored.read_text())['real'] if stored.is_file() else dict(run=None, counts=None)
     if args.measure: return print(json.dumps(measure(real['counts'])))
     with tempfile.TemporaryDirectory() as temporary:
