@@ -365,6 +365,18 @@ def measure(counts=None) -> dict:
                 metrics=[measure_row(row, given) for row in rows() if row[0] in there], losses=[measure_loss(row) for row in loss_rows() if row[0] in there])
 
 
+def measured_elsewhere(script: Path, pins: list, folder: Path | None, words: list) -> dict:
+    "Return the JSON that `script --measure` prints in an environment of its own with the pinned packages; `folder` keeps it, None uses a temporary one."
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folder or Path(temporary)
+        python = folder / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+        if not python.exists():
+            venv.create(folder, with_pip=True)
+            subprocess.run([python, '-m', 'pip', 'install', '-q', *pins], check=True)
+        done = subprocess.run([python, script, '--measure', *words], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 # The stored table.
 
 def shown(value) -> str:
@@ -403,15 +415,8 @@ def main():
         with np.load(args.run) as kept: real = dict(run='/'.join(args.run.resolve().parts[-4:-1]), counts=kept['test_counts'][::EVERY].tolist())
     else: real = json.loads(stored.read_text())['real'] if stored.is_file() else dict(run=None, counts=None)
     if args.measure: return print(json.dumps(measure(real['counts'])))
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.env or Path(temporary)
-        python = folder / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
-        if not python.exists():
-            venv.create(folder, with_pip=True)
-            subprocess.run([python, '-m', 'pip', 'install', '-q', *PINNED.values()], check=True)
-        words = [python, __file__, '--measure', '--out', args.out, *(['--run', args.run] if args.run else [])]
-        found = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]) | dict(real=real)
-    if missing := set(PINNED) - {r['library'] for r in found['metrics'] + found['losses']}: sys.exit(f'{", ".join(sorted(missing))}: not installed in {folder}; nothing was written')
+    found = measured_elsewhere(Path(__file__), list(PINNED.values()), args.env, ['--out', args.out, *(['--run', args.run] if args.run else [])]) | dict(real=real)
+    if missing := set(PINNED) - {r['library'] for r in found['metrics'] + found['losses']}: sys.exit(f'{", ".join(sorted(missing))}: not installed in {args.env}; nothing was written')
     text = json.dumps(found | dict(real=None), indent=1).replace('"real": null', '"real": ' + json.dumps(real))
     stored.write_text(text + '\n', encoding='utf-8')
     (args.out / 'libraries.md').write_text(table(found), encoding='utf-8')
