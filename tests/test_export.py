@@ -75,7 +75,7 @@ def test_the_file_is_short_and_says_what_it_is(exported):
     assert kinds == {onnx.TensorProto.FLOAT16} and exported.stat().st_size < 2.4 * count_parameters(small_network()) + 40_000
     said = {entry.key: entry.value for entry in graph.metadata_props}
     assert said['variant'] == exported.stem == 'str_conv-ups-dice' and said['protocol'] == 'course' and said['size'] == '48' and said['precision'] == 'fp16' and said['licence'] == 'Apache-2.0'
-    assert '48x48' in said['normalisation'] and '255' in said['normalisation'] and 'multiples of 8' in said['input'] and json.loads(said['test'])['images'] == 7
+    assert '48x48' in said['normalisation'] and '255' in said['normalisation'] and 'any height and width' in said['input'] and json.loads(said['test'])['images'] == 7
     assert int(said['parameters']) == count_parameters(small_network()) and int(said['macs']) == count_macs(small_network(), 48)
     assert not re.search(rb'/home/|/root/|/work|/tmp/|site-packages|\.py\b', exported.read_bytes()), 'no file names of the machine it was made on'
 
@@ -121,10 +121,26 @@ def test_a_graph_that_differs_is_not_written(exported, weights, tmp_path, monkey
 
 
 @needs_onnx
-def test_a_size_that_is_no_multiple_is_refused(tmp_path):
+def test_a_network_trained_at_any_size_is_exported_and_takes_any_size(tmp_path):
+    import onnxruntime
     model = small_network()
     save_weights(tmp_path / 'best.pth', model.state_dict(), SETTING | dict(model=model.config, size=100))
-    with pytest.raises(ValueError, match='trained at 100 pixels.*multiples of 8'): export.export_onnx(tmp_path / 'best.pth', tmp_path)
+    path = export.export_onnx(tmp_path / 'best.pth', tmp_path, 'fp32', log=lambda line: None)
+    session = onnxruntime.InferenceSession(path)
+    for sides in ((33, 47), (32, 48), (1, 1), (100, 75), (9, 128)):
+        images = torch.rand(1, 3, *sides)
+        with torch.inference_mode(): wanted = model(images).numpy()
+        found = session.run(None, {'images': images.numpy()})[0]
+        assert found.shape == wanted.shape and np.abs(found - wanted).max() < export.TOLERANCE, sides
+
+
+@needs_onnx
+def test_a_graph_without_its_padding_is_not_written(tmp_path, monkeypatch):
+    whole = export.to_onnx
+    monkeypatch.setattr(export, 'to_onnx', lambda model: whole(model, (32, 48)))  # from sides that need none
+    save_weights(tmp_path / 'best.pth', small_network().state_dict(), SETTING | dict(model=small_network().config))
+    with pytest.raises(Exception, match='dimensions must match'): export.export_onnx(tmp_path / 'best.pth', tmp_path / 'new')  # ONNX Runtime's own
+    assert not (tmp_path / 'new').exists()
 
 
 @needs_onnx

@@ -54,15 +54,17 @@ def find_weights(
 # %% ../../nbs/workshop/views/export.ipynb #6358b645
 def to_onnx(
     model,  # a UNet in evaluation mode, on the CPU
-):  # onnx.ModelProto: 'images' float32 [batch, 3, m h, m w] in 0..1 -> 'logits' [batch, 1, m h, m w], m = 2**depth
+    example: tuple[int, int] | None = None,  # height and width of the example; None: sides that need padding, so that the padding is in the graph
+):  # onnx.ModelProto: 'images' float32 [batch, 3, h, w] in 0..1 -> 'logits' [batch, 1, h, w], any size
     "The network as an ONNX graph with open batch and size."
     need_onnx()
     import contextlib, warnings
     step = 2 ** model.config['depth']
-    height, width = (step * torch.export.Dim(name, min=1, max=1024) for name in ('h', 'w'))
-    example = torch.zeros(2, model.config['in_channels'], 4 * step, 6 * step)  # sides that differ, or they would be taken for one
+    sides = example or (2 * step + 1, 3 * step - 1)  # they differ, or they would be taken for one
+    height, width = (torch.export.Dim(name, min=1, max=1024 * step) for name in ('h', 'w'))
+    images = torch.zeros(2, model.config['in_channels'], *sides)
     with warnings.catch_warnings(action='ignore'), contextlib.redirect_stdout(io.StringIO()):  # of the exporter, about itself
-        program = torch.onnx.export(model, (example,), dynamo=True, dynamic_shapes=dict(images={0: torch.export.Dim('batch'), 2: height, 3: width}),
+        program = torch.onnx.export(model, (images,), dynamo=True, dynamic_shapes=dict(images={0: torch.export.Dim('batch'), 2: height, 3: width}),
                                     input_names=['images'], output_names=['logits'], opset_version=18, optimize=False, verbose=False)
     graph = program.model_proto
     for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer):
@@ -106,16 +108,17 @@ TOLERANCE = 1e-4  # largest difference between two logits
 def check_onnx(
     data: bytes,  # an ONNX file
     model,        # the UNet it was made from, in evaluation mode
-    size: int,    # pixels a side, a multiple of 2**depth
+    size: int,    # pixels a side
 ) -> float:
     "The largest difference of its logits from the network's on noise, a photo and a drawn pet, by ONNX Runtime; `ValueError` if it is above `TOLERANCE`."
     import onnxruntime
     session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
     photo = open_photo(course_folder('nbs') / 'playground/chelsea.jpg').resize((size, size), Image.Resampling.BILINEAR)
     pixels = torch.from_numpy(np.stack([np.array(photo), draw_pet(0, 3, size)[0]])).permute(0, 3, 1, 2)
-    noise = torch.rand(1, 3, size, size + 2 ** model.config['depth'], generator=torch.Generator().manual_seed(0))
+    draws = torch.Generator().manual_seed(0)
+    noise = [torch.rand(1, 3, *sides, generator=draws) for sides in ((size, 2 * size), (size + 1, size + 5), (1, 3))]
     worst = 0.0
-    for images in (noise, normalize(pixels), normalize(pixels)[:1]):
+    for images in (*noise, normalize(pixels), normalize(pixels)[:1]):
         with torch.inference_mode(): wanted = model(images).numpy()
         found = session.run(['logits'], {'images': images.numpy()})[0]
         worst = max(worst, float(np.abs(found - wanted).max())) if found.shape == wanted.shape and np.isfinite(found).all() else np.inf
@@ -144,7 +147,7 @@ def describe_model(
     known = dict(variant=variant_of(config), protocol=config.get('protocol'), data=config.get('data'), border=config.get('border'), seed=config.get('seed'), width=model.config['base_width'], size=size,
                  setting=setting, parameters=count_parameters(model), macs=count_macs(model, size),
                  threshold=segmenter.threshold, test=json.dumps({key: test[key] for key in ('images', 'iou', 'dice', 'accuracy')}) if test else None,
-                 input=f'images, float32 [batch, 3, height, width], sides multiples of {2 ** model.config["depth"]}', output='logits, float32 [batch, 1, height, width]; their sigmoid is the probability of pet',
+                 input='images, float32 [batch, 3, height, width], any height and width', output='logits, float32 [batch, 1, height, width]; their sigmoid is the probability of pet',
                  normalisation=f'a picture in RGB, squashed to {size}x{size} by Pillow\'s bilinear filter, divided by 255',
                  licence=licence, credit=credit)
     return {name: str(value) for name, value in known.items() if value is not None}
@@ -191,8 +194,7 @@ def export_onnx(
     if precision not in ('fp16', 'fp32'): raise ValueError(f'precision={precision!r}: use fp16 or fp32')
     path, out = find_weights(source), Path(out)
     segmenter = Segmenter.load(path)
-    model, size, step, name = segmenter.model, segmenter.size, 2 ** segmenter.model.config['depth'], name_of(path)
-    if size % step: raise ValueError(f'{path}: trained at {size} pixels a side; the export takes multiples of {step}')
+    model, size, name = segmenter.model, segmenter.size, name_of(path)
     if model.config['in_channels'] != 3 or model.config['out_channels'] != 1: raise ValueError(f'{path}: the export takes networks of 3 channels in and 1 out')
     stored = round_weights(model) if precision == 'fp16' else model
     graph = to_onnx(stored)
