@@ -231,7 +231,7 @@ def mask_filter(
         if not chosen: raise CourseError(f'--masks {masks}: no folder with pictures has that name; there are {", ".join(sorted({"/".join(f.folders) or "." for f in files})[:12])}')
     if mask_suffix is not None:
         chosen = {f for f in chosen if f.stem.endswith(mask_suffix) or f.path.name.endswith(mask_suffix)}
-        if not chosen: raise CourseError(f'--mask-suffix {mask_suffix}: no file name ends so; there are such as {", ".join(f.path.name for f in spread(files, 4))}')
+        if not chosen: raise CourseError(f'--mask-suffix {mask_suffix}: no file name ends so; they end in {counted((re.search(r"[_. -]?[^_. -]*$", f.stem)[0] for f in files), 8)}')
     return chosen.__contains__
 
 def find_pairs(

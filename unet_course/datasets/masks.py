@@ -61,7 +61,8 @@ def open_mask(
             raise CourseError(f'{path}: {opened.n_frames} pages in one mask; save one picture a file')
         if opened.mode == 'RGB' and '16' in str(opened.tile[:1]):
             raise CourseError(f'{path}: 16 bits a colour; save the mask as 8-bit RGB or 16-bit grey')
-        lossy, image = opened.format in ('JPEG', 'JPEG2000'), decode(opened, path)
+        lossy = opened.format in ('JPEG', 'MPO') or opened.format == 'WEBP' and b'VP8L' not in path.read_bytes()[:64]
+        image = decode(opened, path)
         if image.has_transparency_data and (rgba := image.convert('RGBA')).getextrema()[3][0] < 255:
             return opaque_values(rgba), lossy
     if image.mode == 'F':
@@ -92,7 +93,7 @@ def mask_values(
     r, g, b = values[..., 0], values[..., 1], values[..., 2]
     return np.where((r == g) & (g == b), r, COLOUR | r << 16 | g << 8 | b)
 
-MANY = 65536  # more values than this in one mask, and it is no mask
+MANY = 1024  # more colours than this in one file, and it is no mask
 
 @dataclass(frozen=True)
 class MaskFacts:

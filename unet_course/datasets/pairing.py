@@ -172,7 +172,8 @@ def pair_by_name(
                     for picture in cores.get((key, number[1]), ()): numbered[picture].append(file)
             if pairs: yield 'name', head + tail, before + after, dict(pairs)
             both = {f: pairs.get(f, []) + numbered.get(f, []) for f in {**pairs, **numbered}}
-            if any(len(masks) > 1 for masks in both.values()): yield 'objects', head + tail, before + after, both
+            usual = len(numbered) > len(pairs) / 2 or any(map(str.isalpha, tail))  # a bare number may be part of a name
+            if numbered and usual and any(len(masks) > 1 for masks in both.values()): yield 'objects', head + tail, before + after, both
 
 def pair_by_longer_name(
     pictures: list[Entry],  # what may be pictures
