@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from unet_course.data import BACKGROUND, BORDER, PET, Pets
-from unet_course.datasets.masks import decode, mask_facts, mask_values, open_file
+from unet_course.datasets.masks import decode, looks_like_mask, mask_facts, mask_values, open_file
 from unet_course.datasets.meaning import Meaning, class_names, decide
 from unet_course.datasets.pairing import Candidate, File, candidates, choose, list_files, make_file, readings, spread
 from unet_course.support.files import CourseError
@@ -207,6 +207,25 @@ def json_only(
     kinds = Counter(path.suffix.lower() for path in others if path.suffix.lower() in ('.json', '.xml', '.txt', '.csv'))
     return f'there are {kinds.most_common(1)[0][1]} {kinds.most_common(1)[0][0]} files; outlines or boxes in such files are not read: export them as mask pictures' if kinds else ''
 
+def object_classes(
+    others: list[Path],  # files that are no pictures
+) -> list[str]:
+    "Return the classes that LabelMe's XML or labelme's JSON files give to objects: a mask of one object does not say its class."
+    found = set()
+    for path in spread([path for path in others if path.suffix.lower() in ('.xml', '.json')], 500):
+        try: text = path.read_text(encoding='utf-8')
+        except (OSError, ValueError): continue
+        found |= set(re.findall(r'<object>\s*<name>\s*([^<]+?)\s*</name>', text) if path.suffix.lower() == '.xml' else
+                     re.findall(r'"label":\s*"([^"]+)"', text) if '"shapes"' in text else [])
+    return sorted(found)
+
+def listed_parts(
+    others: list[Path],  # files that are no pictures
+) -> dict[str, str]:  # a picture's name: 'train', 'val' or 'test'
+    "Return the split that VOC's lists tell: ImageSets/Segmentation/train.txt, val.txt, test.txt."
+    lists = {path.stem: path for path in others if 'ImageSets' in path.parts and path.stem in ('train', 'val', 'test') and path.suffix == '.txt'}
+    return {line.strip(): part for part, path in lists.items() for line in path.read_text(encoding='utf-8', errors='replace').splitlines()}
+
 def mask_filter(
     root: Path,          # of the set
     files: list[File],   # pictures and masks; those of a folder outside the root are added
@@ -244,10 +263,13 @@ def find_pairs(
     found = candidates(files, is_mask or (lambda f: True), (lambda f: not is_mask(f)) if is_mask else (lambda f: True))
     chosen = choose(found, is_mask is not None)
     if chosen is None:
-        places = Counter('/'.join(f.folders) or '.' for f in files)
-        there = ', '.join(f'{place} ({n})' for place, n in places.most_common(6))
-        hint = json_only(others) or 'a mask must have its picture\'s name, or that name and one constant suffix; --masks DIR or --mask-suffix S says which files are masks'
-        raise CourseError(f'{root}: {len(files)} pictures, in {there}, and none is the mask of another: {hint}')
+        places = defaultdict(list)
+        for f in files: places['/'.join(f.folders) or '.'].append(f)
+        there = ', '.join(f'{place} ({len(of)}, such as {of[0].path.name})' for place, of in list(places.items())[:6])
+        drawn = any(looks_like_mask(f.path) for f in spread(files, 40))
+        hint = '' if drawn else json_only(others)
+        raise CourseError(f'{root}: {len(files)} pictures, in {there}, and none is the mask of another: ' + (hint or
+            'a mask must have its picture\'s name, or that name and one constant suffix (order never pairs); --masks DIR or --mask-suffix S says which files are masks'))
     if chosen.kind == 'name':
         for picture, masks in chosen.pairs.items():
             if len(masks) > 1: raise CourseError(f'{picture.label} has {len(masks)} masks, {", ".join(m.label for m in masks)}: keep one of them, or choose with --masks or --mask-suffix')
@@ -272,7 +294,7 @@ def sort_rest(
         what = read(f)[0]
         beside = any((f.folders, f.stem[:cut.start()]) in stems for cut in re.finditer(r'[_\-. (](?!\d*\)?$)', f.stem))
         if chosen.how == 'suffix': kind = 'mask' if chosen.more and f.stem.endswith(chosen.more) else 'other' if beside or f.place not in places else 'picture'
-        else: kind = 'picture' if what == chosen.pictures else 'mask' if what == chosen.masks else 'other'
+        else: kind = 'picture' if what == chosen.pictures else 'mask' if what == chosen.masks and chosen.more in f.stem else 'other'
         if kind == 'picture' and f.stem.endswith(less): bare.append(f)
         elif kind == 'mask': left['masks without a picture'].append(f.label)
         else: left['neither picture nor mask by this rule'].append(f.label)
@@ -326,6 +348,8 @@ def scan_folder(
     all_masks = [m for f in order for m in found[f]]
     known = dict(zip(all_masks, each(lambda m: mask_facts(m.path), all_masks, 'masks')))
     turn = check_sizes([(f, facts[f], [known[m] for m in found[f]]) for f in order])
+    classes = object_classes(others) if chosen.kind != 'name' and positive is None else []
+    if len(classes) > 1: raise CourseError(f'{root}: one mask an object ({len(all_masks)} for {len(order)} pictures), of {len(classes)} classes ({some(classes)}), and only the other files tell which: --positive all takes all objects together; for one class export a mask with classes')
     meaning = decide(list(known.values()), class_names(others), positive, ignore)
     stems = Counter(f.stem for f in order)
     names = [f.stem if stems[f.stem] == 1 else '/'.join((*f.folders, f.stem)) for f in order]
@@ -333,7 +357,8 @@ def scan_folder(
     group, grouping = find_groups(names, groups)
     deep = [f.path for f in order if facts[f].deep]
     report = FolderReport(root, chosen.rule, [], left_out, Counter(m.mode for m in known.values()), meaning, number_range(deep) if deep else None, turn, grouping)
-    bare_pairs = [Pair(name, f, tuple(found[f]), f.part or found[f][0].part if found[f] else f.part, g, facts[f],
+    listed = listed_parts(others)
+    bare_pairs = [Pair(name, f, tuple(found[f]), f.part or (found[f][0].part if found[f] else '') or listed.get(f.stem, ''), g, facts[f],
                        known[found[f][0]].size if found[f] else (facts[f].upright if turn else facts[f].size), 0.)
                   for name, f, g in zip(names, order, group)]
     def share(pair):
@@ -427,7 +452,7 @@ def report_text(
     if report.grouping: lines.append(('groups', f'{len(pairs)} pictures look like {len(groups)} groups ({report.grouping}), such as {groups.most_common(1)[0][0]} ({groups.most_common(1)[0][1]}): kept on one side; --groups changes it' if not report.grouping.startswith('--') else f'{len(groups)} groups by {report.grouping}: kept on one side'))
     else: lines.append(('groups', 'each picture is its own; if some are frames of one film or photos of one object, say so with --groups'))
     told = len(parts & {'val', 'test'}) and 'train' in parts
-    lines.append(('split', ', '.join(f'{part} {len(rows)}' for part, rows in split.items()) + (' (the folders are the split)' if told else ' (drawn by lot)' if not report.grouping else ' (whole groups, drawn by lot)')))
+    lines.append(('split', ', '.join(f'{part} {len(rows)}' for part, rows in split.items()) + (' (as the folders or lists say)' if told else ' (drawn by lot)' if not report.grouping else ' (whole groups, drawn by lot)')))
     if told:
         sides = defaultdict(set)
         for part, rows in split.items():

@@ -135,12 +135,6 @@ class Candidate:
         return {mask for masks in self.pairs.values() for mask in masks}
 
     @property
-    def option(self) -> str:
-        "The option that chooses this candidate."
-        if self.how.startswith('folder'): return f'--masks "{self.masks}"'
-        return f'--mask-suffix {self.more or self.masks}'
-
-    @property
     def rule(self) -> str:
         "The rule in words, with an example."
         picture, masks = min(self.pairs.items(), key=lambda pair: (-len(pair[1]), pair[0].label))
@@ -229,7 +223,7 @@ def candidates(
 
 MASK = re.compile('mask|label|seg|annot|anno|gt|truth|target|trimap|matte|alpha|manual', re.I)
 PICTURE = re.compile('image|img|photo|picture|jpe?g|rgb|input|original|scan|sat', re.I)
-DECOY = re.compile('object|instance|visual|viz|vis|overlay|colou?r|human|preview|blend|prob|pred|edge|outline|flow|contour|depth|thumb', re.I)
+DECOY = re.compile('object|instance|visual|viz|vis|overlay|colou?r|rgb|human|preview|blend|prob|pred|edge|outline|flow|contour|depth|thumb', re.I)
 
 def credible(
     candidate: Candidate,  # to be judged by five pairs
@@ -257,6 +251,9 @@ def choose(
     found = [c for c in best if not DECOY.search(c.masks + c.more)] or best
     others = [c for c in found[1:] if not c.used & found[0].used]
     if others:
-        said = ', '.join(f'{c.option} ({len(c.used)} masks, such as {min(f.label for f in c.used)})' for c in [found[0], *others])
+        both = [found[0], *others]
+        folders = found[0].how.startswith('folder') and len({c.masks for c in both}) == len(both)
+        option = lambda c: f'--masks "{c.masks}"' if folders else f'--mask-suffix {c.more or c.masks}'
+        said = ', '.join(f'{option(c)} ({len(c.used)} masks, such as {min(f.label for f in c.used)})' for c in both)
         raise CourseError(f'{len(found[0].pairs)} pictures have more than one set of masks: choose with {said}')
     return found[0]
