@@ -620,3 +620,56 @@ def test_seven_cases_with_truth(case):
     if case == 'carvana': assert '8 pictures look like 4 groups' in str(report)
     if case == 'roboflow': assert {part: len(rows) for part, rows in split_folder(report).items()} == dict(train=5, val=2, test=1)
     if case == 'labelme_exif': assert len(report.turned) == 4 and len(report.unsure) == 2
+
+
+def test_a_folder_name_with_a_word_more(tmp_path):
+    for i in range(8): put(photo(i), tmp_path / f'{"cat" if i % 2 else "dog"}/{i // 2}.png'); put(mask(i), tmp_path / f'{"cat" if i % 2 else "dog"}_masks/{i // 2}.png')
+    check(tmp_path, 8, lambda name: int(name[-1]) * 2 + name.startswith('cat'))
+
+def test_kinds_of_files_in_every_folder_are_asked_about(tmp_path):
+    for i in range(4):
+        put(photo(i), tmp_path / f'n{i}/images/n{i}.png')
+        put(mask(i), tmp_path / f'n{i}/masks/nucleus.png'); put(mask(i + 50), tmp_path / f'n{i}/masks/cytoplasm.png')
+    with pytest.raises(ValueError, match='(?=.*--mask-suffix nucleus)(?=.*--mask-suffix cytoplasm)'): scan_folder(tmp_path)
+    check(tmp_path, 4, mask_suffix='nucleus')
+
+def test_two_folders_of_pictures_are_refused_by_name(tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'a/{i}.png'); put(photo(i + 9), tmp_path / f'b/{i}.png'); put(mask(i), tmp_path / f'masks/{i}.png')
+    with pytest.raises(ValueError, match='(?=.*a/0.png)(?=.*b/0.png)'): scan_folder(tmp_path)
+    (tmp_path / 'b').rename(tmp_path / 'depth')
+    check(tmp_path, 4)
+
+def test_the_folder_of_masks_that_is_given_is_not_paired_with_other_masks(tmp_path):
+    two_sets(tmp_path)
+    (tmp_path / 'images').rename(tmp_path / 'zzz')
+    assert check(tmp_path, 6, masks='masks_a').pairs[0].picture.label == 'zzz/0.jpg'
+
+def test_classes_that_only_other_files_tell_are_asked_about(tmp_path):
+    for i in range(4):
+        put(photo(i), tmp_path / f'Images/p{i}.jpg')
+        for k, part in enumerate(pieces(i)): put(grey(part * 255), tmp_path / f'Masks/p{i}_mask_{k}.png')
+        write(tmp_path / f'Annotations/p{i}.xml', '<annotation><object><name>left</name></object><object>\n <name>right</name></object></annotation>')
+    with pytest.raises(ValueError, match='(?=.*left, right)(?=.*--positive all)'): scan_folder(tmp_path)
+    check(tmp_path, 4, positive='all')
+
+def test_the_lists_of_voc_are_the_split(tmp_path):
+    voc(tmp_path)
+    for part, names in dict(train='0 1 2', val='3 4', test='5').items(): write(tmp_path / f'ImageSets/Segmentation/{part}.txt', '\n'.join(names.split()) + '\n')
+    assert {part: rows.tolist() for part, rows in split_folder(check(tmp_path, 6)).items()} == dict(train=[0, 1, 2], val=[3, 4], test=[5])
+
+def test_what_a_question_suggests_settles_it(tmp_path):
+    "Each option in the line is tried."
+    for i in range(6):
+        put(photo(i), tmp_path / f'set/images/{i}.jpg'); put(classes(i), tmp_path / f'set/images/{i}_ann.png'); put(mask(i + 50), tmp_path / f'set/truth/{i}.png')
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path / 'set')
+    options = re.findall(r'--(masks|mask-suffix) "?([^" ]+)"?', str(error.value))
+    assert options == [('mask-suffix', '_ann'), ('masks', 'truth')] or options == [('masks', 'truth'), ('mask-suffix', '_ann')]
+    check(tmp_path / 'set', 6, lambda name: int(name) + 50, masks='truth')
+    with pytest.raises(ValueError, match='--positive 1'): scan_folder(tmp_path / 'set', mask_suffix='_ann')
+    assert len(scan_folder(tmp_path / 'set', mask_suffix='_ann', positive=2).pairs) == 6
+
+def test_a_palette_of_one_colour_is_read_by_index(tmp_path):
+    for i in range(4):
+        image = Image.fromarray(truth(i).astype(np.uint8)); image.putpalette([0, 0, 0] * 256)
+        put(photo(i), tmp_path / f'images/{i}.jpg'); put(image, tmp_path / f'masks/{i}.png')
+    check(tmp_path, 4)

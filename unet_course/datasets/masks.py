@@ -28,7 +28,8 @@ def open_file(
     "Return the opened file; a `CourseError` names a file that is no picture."
     try: return Image.open(path)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or 'it is no picture that Pillow reads'
+        large = isinstance(error, Image.DecompressionBombError)
+        reason = getattr(error, 'strerror', None) or ('too large' if large else 'no picture that Pillow reads')
         raise CourseError(f'{path}: {reason}; replace or delete the file') from None
 
 def decode(
@@ -40,6 +41,13 @@ def decode(
     except Exception as error:  # Pillow raises a dozen types on damaged files
         raise CourseError(f'{path}: the file is damaged ({error}); replace or delete it') from None
     return opened
+
+def page_count(
+    opened: Image.Image,  # by `open_file`
+) -> int:
+    "Return how many pages or frames the file has; 1 if it is too damaged to tell."
+    try: return getattr(opened, 'n_frames', 1)
+    except Exception: return 1  # decoding will say what is wrong
 
 def opaque_values(
     rgba: Image.Image,  # mode RGBA, not opaque everywhere
@@ -57,11 +65,11 @@ def open_mask(
 ) -> tuple[Image.Image, bool]:  # mode L, I or RGB; was it compressed with loss
     "Return the mask's picture, its palette made colours, its alpha made values."
     with open_file(path) as opened:
-        if getattr(opened, 'n_frames', 1) > 1:
-            raise CourseError(f'{path}: {opened.n_frames} pages in one mask; save one picture a file')
+        if (pages := page_count(opened)) > 1: raise CourseError(f'{path}: {pages} pages in one mask; save one picture a file')
         if opened.mode == 'RGB' and '16' in str(opened.tile[:1]):
             raise CourseError(f'{path}: 16 bits a colour; save the mask as 8-bit RGB or 16-bit grey')
-        lossy = opened.format in ('JPEG', 'MPO') or opened.format == 'WEBP' and b'VP8L' not in path.read_bytes()[:64]
+        fine = opened.format == 'WEBP' and b'VP8L' in path.read_bytes()[:64]
+        lossy = opened.format in ('JPEG', 'MPO', 'WEBP') and not fine
         image = decode(opened, path)
         if image.has_transparency_data and (rgba := image.convert('RGBA')).getextrema()[3][0] < 255:
             return opaque_values(rgba), lossy
@@ -76,6 +84,10 @@ def open_mask(
             raise CourseError(f'{path}: values from {values.min()} to {values.max()}; '
                               f'0 to {COLOUR - 1} can be read')
         return Image.fromarray(values), lossy
+    if image.mode == 'P':  # by colour: some tools change a class's index from file to file
+        index = Image.frombytes('L', image.size, image.tobytes())
+        image = image.convert('RGB')
+        if len(image.getcolors(256)) == 1: image = index  # a palette of one colour says nothing
     if image.mode not in ('L', 'RGB'): image = image.convert('L' if image.mode in ('1', 'LA') else 'RGB')
     if lossy and image.mode == 'RGB':
         r, g, b = image.split()
@@ -112,8 +124,9 @@ def mask_facts(
     image, lossy = open_mask(path)
     if image.mode == 'L': counts = {v: n for v, n in enumerate(image.histogram()) if n}
     elif image.mode == 'I':
-        values, pixels = np.unique(np.asarray(image), return_counts=True)
-        counts = dict(zip(values.tolist(), pixels.tolist()))
+        values = np.asarray(image).ravel()
+        if values.max() < 1 << 20: counts = {v: n for v, n in enumerate(np.bincount(values).tolist()) if n}
+        else: counts = dict(zip(*(found.tolist() for found in np.unique(values, return_counts=True))))
     else: counts = {colour(*c): n for n, c in image.getcolors(MANY) or []}
     return MaskFacts(path, image.size, mode, lossy, counts)
 

@@ -106,6 +106,7 @@ def chosen_values(
     option: str,             # its name, for the message
     found: dict[int, int],   # values that the masks have
     names: dict[int, str],   # value: name
+    nothing=(0,),            # values that 'all' leaves out
 ) -> frozenset[int]:
     "Return the values that an option names; a `CourseError` says what there is to choose from."
     text = str(text).strip()
@@ -119,7 +120,7 @@ def chosen_values(
         elif part.isdecimal(): members = {int(part)}
         elif re.fullmatch(r'#?[0-9a-fA-F]{6}', part): members = {colour(*bytes.fromhex(part.lstrip('#')))}
         elif (span := re.fullmatch(r'(\d+)-(\d+)', part)): members = {v for v in found if int(span[1]) <= v <= int(span[2])}
-        elif part == 'all': members = {v for v in found if v}
+        elif part == 'all': members = {v for v in found if v not in nothing}
         else: members = set()
         if not members & found.keys():
             there = ', '.join((names[v] + ' = ' if v in names else '') + value_text(v) for v in sorted(found)[:12])
@@ -132,14 +133,16 @@ def are_instances(
 ) -> bool:
     "True if the values number the objects of each picture: 1 to n, n differs, and each is one piece."
     ids = [sorted(v for v in f.counts if v) for f in facts]
-    if any(v != list(range(1, len(v) + 1)) for v in ids) or len(set(map(len, ids))) < min(3, len(ids)): return False
-    if max(map(len, ids)) < 4: return False
+    in_turn = np.mean([v == list(range(1, len(v) + 1)) for v in ids])
+    differ = len(set(map(len, ids))) >= (2 if max(v[-1] for v in ids if v) > 255 or all(' I' in f.mode for f in facts) else min(3, len(ids)))
+    if in_turn < .8 or not differ or max(map(len, ids)) < 4: return False
+    whole = []
     for f in sorted(facts, key=lambda f: -len(f.counts))[:8]:
         values = mask_values(f.path)
-        for v in sorted(f.counts)[:50]:
+        for v in sorted(f.counts)[1:50]:
             rows, columns = (np.flatnonzero((values == v).any(axis)) for axis in (1, 0))
-            if v and (np.diff(rows).max(initial=1) > 1 or np.diff(columns).max(initial=1) > 1): return False
-    return True
+            whole.append(np.diff(rows).max(initial=1) == 1 and np.diff(columns).max(initial=1) == 1)
+    return np.mean(whole) > .9
 
 def soft_edges(
     facts: list[MaskFacts],  # of all masks
@@ -179,7 +182,7 @@ def decide(
     left = [v for v in counts if v not in ignored]
     meaning = lambda chosen, why: Meaning(frozenset(chosen), ignored, dict(counts), dict(files), names, soft, why)
     if positive is not None:
-        chosen = chosen_values(positive, '--positive', counts, names)
+        chosen = chosen_values(positive, '--positive', counts, names, {0, *ignored, *(v for v in names if names[v].lower() in NOTHING)})
         if chosen & ignored: raise CourseError(f'--positive {positive} and --ignore {ignore} name the same value {value_text(min(chosen & ignored))}')
         return meaning(chosen, f'--positive {positive}')
     if left == [0] or not left: raise CourseError(f'all {len(facts)} masks are empty: they hold {said}; nothing can be learned from them')

@@ -62,6 +62,16 @@ def list_files(
 
 Entry = tuple[tuple, str, File]  # what picture and mask share of the path; their names; the file
 
+WORD = re.compile(r'[_\-. ]*(masks?|labels?|segmentations?|segs?|annotations?|gt|images?|imgs?|photos?|pictures?)[_\-. ]*', re.I)
+
+def folder_word(
+    file: File,  # a picture or a mask
+) -> tuple[str, tuple[str, ...]]:
+    "Return the word for pictures or masks in the last folder's name, and the folders without it."
+    last = file.place[-1] if file.place else ''
+    word = WORD.search(last)
+    return (word[1] if word else ' ', (*file.place[:-1], last[:word.start()] + last[word.end():] if word else last))
+
 def readings(
     depth: int,  # folders below the root, at most
 ) -> dict[str, object]:  # how: function of a File that returns (what tells masks from pictures, what both share, name)
@@ -70,6 +80,7 @@ def readings(
     for k in range(depth):  # images/CITY/NAME, labels/CITY/NAME
         ways[f'folder {k}'] = lambda f, k=k: ('/'.join(f.place[k:k + 1]), f.place[:k] + f.place[k + 1:], f.stem)
         if k: ways[f'folder {k} on'] = lambda f, k=k: ('/'.join(f.place[k:]), f.place[:k], f.stem)
+    ways['folder word'] = lambda f: (*folder_word(f), f.stem)  # cat/NAME, cat_masks/NAME; dog/NAME, dog_masks/NAME
     ways['suffix'] = lambda f: ('', f.place, f.stem)  # NAME, NAME_mask
     ways['ending'] = lambda f: ({'.jpeg': '.jpg', '.tiff': '.tif'}.get(f.ending, f.ending), f.place, f.stem)
     ways['first word'] = lambda f: (re.match(r'[A-Za-z]*', f.stem)[0], f.place, re.sub(r'^[A-Za-z]*[_\-. ]*', '', f.stem))
@@ -245,15 +256,22 @@ def choose(
     best = []
     for c in found:
         held = any(c.pairs.keys() <= other.pairs.keys() and c.used <= other.used for other in best)
-        if not held and (given or credible(c)): best.append(c)
+        if not held and credible(c): best.append(c)
+    best = best or [c for c in found if given]
     if not best: return None
     best = [c for c in best if 2 * len(c.pairs) >= len(best[0].pairs)]
-    found = [c for c in best if not DECOY.search(c.masks + c.more)] or best
-    others = [c for c in found[1:] if not c.used & found[0].used]
+    best = [c for c in best if not DECOY.search(c.pictures)] or best
+    best = [c for c in best if not DECOY.search(c.masks + c.more)] or best
+    first, others = best[0], [c for c in best[1:] if not c.used & best[0].used]
     if others:
-        both = [found[0], *others]
-        folders = found[0].how.startswith('folder') and len({c.masks for c in both}) == len(both)
-        option = lambda c: f'--masks "{c.masks}"' if folders else f'--mask-suffix {c.more or c.masks}'
-        said = ', '.join(f'{option(c)} ({len(c.used)} masks, such as {min(f.label for f in c.used)})' for c in both)
-        raise CourseError(f'{len(found[0].pairs)} pictures have more than one set of masks: choose with {said}')
-    return found[0]
+        folders = len({c.masks for c in (first, *others)}) > 1
+        option = lambda c: f'--masks "{c.masks}"' if folders and c.how.startswith('folder') else f'--mask-suffix {c.more or c.masks}'
+        said = ', '.join(f'{option(c)} ({len(c.used)} masks, such as {min(f.label for f in c.used)})' for c in (first, *others))
+        raise CourseError(f'{len(first.pairs)} pictures have more than one set of masks: choose with {said}')
+    twice = [c for c in best[1:] if c.how == first.how != 'suffix' and c.how.startswith('folder') and c.pictures != first.pictures]
+    if twice: raise CourseError(f'{len(first.used)} masks have more than one set of pictures, such as {" and ".join(min(f.label for f in c.pairs) for c in (first, twice[0]))}: move one of them to another place')
+    if first.kind == 'folder':  # the same names in every folder are classes, not objects
+        names = Counter(mask.stem for masks in first.pairs.values() for mask in masks)
+        often = [name for name, n in names.items() if n > len(first.pairs) / 2 and n > 1 and not any(map(str.isdigit, name))]
+        if len(often) > 1: raise CourseError(f'{len(first.pairs)} folders hold masks of {len(often)} kinds: choose with ' + ', '.join(f'--mask-suffix {name} ({names[name]} masks)' for name in sorted(often)))
+    return first
