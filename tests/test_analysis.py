@@ -29,7 +29,7 @@ from unet_course.data import BACKGROUND, BORDER, PET
 from unet_course.datasets.oxford_pets import find_pets
 from unet_course.datasets.synthetic import draw_pet, synthetic_pets
 from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant
-from unet_course.prediction import load_pretrained, predict
+from unet_course.prediction import Segmenter, load_pretrained, predict
 from unet_course.runs.evaluation import keep_counts, keep_masks, kept_index, measure, summarise
 from unet_course.factory import create_model
 
@@ -206,12 +206,15 @@ def networks():
 
 
 @pytest.fixture(scope='module')
+def segmenters(networks): return {name: Segmenter(model, SIZE) for name, model in networks.items()}
+
+
+@pytest.fixture(scope='module')
 def runs(tmp_path_factory, networks):
     "Run folders as the runner writes them, of untrained networks on few images."
     out, pets = tmp_path_factory.mktemp('runs'), synthetic_pets(N, SIZE)
     for i, v in enumerate(FACTORIAL):
         model = networks[v.id]
-        model.trained_size = SIZE
         kept = keep_counts(measure(model, pets, torch.arange(N), 'background', 'cpu', 3.0), 0.4)
         index = kept_index(torch.arange(N))
         arrays = {f'test_{k}': x for k, x in kept.items()} | keep_masks(model, pets, index, 'cpu') | dict(masks_index=index.numpy())
@@ -466,16 +469,16 @@ def descendants(widget):
 
 
 @pytest.fixture
-def widget(networks, drawn):
+def widget(segmenters, drawn):
     other = Picture(drawn.image[::-1].copy(), drawn.truth[::-1].copy(), 'upside down')
-    box = explore(networks, {'One': {'a': lambda: drawn, 'b': lambda: other}, 'Two': {'c': lambda: other}})
+    box = explore(segmenters, {'One': {'a': lambda: drawn, 'b': lambda: other}, 'Two': {'c': lambda: other}})
     named = [w for w in descendants(box) if getattr(w, 'description', '')]
     return {w.description: w for w in reversed(named)}, named, box.children[1]
 
 
-def test_the_explorer_shows_the_networks_that_are_chosen(widget, networks, drawn):
+def test_the_explorer_shows_the_segmenters_that_are_chosen(widget, segmenters, drawn):
     controls, named, panel = widget
-    def expected(*names, picture=drawn, **more): return explorer_panel(picture, {n: predict(networks[n], picture.image) for n in names}, **more)
+    def expected(*names, picture=drawn, **more): return explorer_panel(picture, {n: predict(segmenters[n], picture.image) for n in names}, **more)
     assert panel.value == expected('mp-tr-bce', 'mp-tr-dice')
     controls['Down'].value = 'str_conv'
     assert panel.value == expected('str_conv-tr-bce', 'mp-tr-dice')
@@ -488,7 +491,7 @@ def test_the_explorer_shows_the_networks_that_are_chosen(widget, networks, drawn
     assert panel.value == expected('str_conv-ups-dice', 'mp-ups-dice', threshold=.4, strength=.2)
 
 
-def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn):
+def test_the_explorer_changes_pictures_and_takes_uploads(widget, segmenters, drawn):
     controls, _, panel = widget
     controls['Picture'].value = 'b'
     assert 'upside down' in panel.value
@@ -505,10 +508,10 @@ def test_the_explorer_changes_pictures_and_takes_uploads(widget, networks, drawn
     assert 'upside down' in panel.value and controls['Picture'].value == 'c'
 
 
-def test_the_explorer_predicts_once_for_every_change(networks, drawn, monkeypatch):
+def test_the_explorer_predicts_once_for_every_change(segmenters, drawn, monkeypatch):
     calls = []
     monkeypatch.setattr(explorer, 'predict', lambda model, image: (calls.append(model), predict(model, image))[1])
-    box = explore(networks, {'One': {'a': lambda: drawn, 'b': lambda: drawn}, 'Two': {'c': lambda: drawn}})
+    box = explore(segmenters, {'One': {'a': lambda: drawn, 'b': lambda: drawn}, 'Two': {'c': lambda: drawn}})
     controls = {w.description: w for w in descendants(box) if getattr(w, 'description', '')}
     for change, count in ((lambda: None, 2), (lambda: setattr(controls['Source'], 'value', 'Two'), 2), (lambda: setattr(controls['Source'], 'value', 'One'), 2), (lambda: setattr(controls['Picture'], 'value', 'b'), 2)):
         change()
@@ -516,9 +519,9 @@ def test_the_explorer_predicts_once_for_every_change(networks, drawn, monkeypatc
         calls.clear()
 
 
-def test_the_explorer_says_what_is_not_there(networks, drawn):
+def test_the_explorer_says_what_is_not_there(segmenters, drawn):
     def broken(): raise FileNotFoundError('the <photo> is gone')
-    two = {name: networks[name] for name in ('mp-tr-bce', 'mp-tr-dice')}
+    two = {name: segmenters[name] for name in ('mp-tr-bce', 'mp-tr-dice')}
     box = explore(two, {'None': {}, 'One': {'a': lambda: drawn, 'b': broken}})
     controls, panel = {w.description: w for w in reversed([*descendants(box)]) if getattr(w, 'description', '')}, box.children[1]
     assert 'role="alert"' in panel.value and 'None: no pictures' in panel.value
@@ -533,14 +536,14 @@ def test_the_explorer_says_what_is_not_there(networks, drawn):
     assert panel.value == good
     controls['Picture'].value = 'b'
     assert 'the &lt;photo&gt; is gone' in panel.value
-    assert 'no network of' in explore({'mp-ups-bce': networks['mp-ups-bce']}, {'One': {'a': lambda: drawn}}).children[1].value
+    assert 'no network of' in explore({'mp-ups-bce': segmenters['mp-ups-bce']}, {'One': {'a': lambda: drawn}}).children[1].value
 
 
-def test_titles_are_text(drawn, networks):
+def test_titles_are_text(drawn, segmenters):
     odd = Picture(drawn.image, drawn.truth, 'KIDS" on <b>LOOKS, STORED away')
     panel = explorer_panel(odd, {'mp-tr-bce': drawn.truth.astype(np.float32)})
     assert '<b>' not in panel and 'KIDS&quot; on &lt;b&gt;LOOKS' in panel
-    twin = explorer_twin(networks, [odd], name='t', side=32)
+    twin = explorer_twin(segmenters, [odd], name='t', side=32)
     assert not re.search(r'\b(IDS|LOOKS|STORED|CONTROLS|FIGURES|NAME)\b', twin.replace('KIDS', '').replace('LOOKS, STORED away', '').replace('&lt;b&gt;LOOKS', '')) and 'KIDS&quot; on &lt;b&gt;LOOKS</option>' in twin
 
 
@@ -555,9 +558,9 @@ def test_a_dataset_without_test_photos_offers_none(tmp_path):
     assert find_pets(tmp_path) == tmp_path and 'Test photos' not in explorer_pictures(tmp_path)
 
 
-def test_the_twin_holds_every_prediction_and_the_same_controls(networks, drawn):
+def test_the_twin_holds_every_prediction_and_the_same_controls(segmenters, drawn):
     plain = Picture(drawn.image, None, 'without <truth>')
-    text = explorer_twin(networks, [drawn, plain], name='x', side=64)
+    text = explorer_twin(segmenters, [drawn, plain], name='x', side=64)
     head, script = text[text.index('</style>') + 8:].split('<script>')
     tags = Reader(head).tags
     inputs = [a for tag, a in tags if tag in ('input', 'select')]
@@ -570,7 +573,7 @@ def test_the_twin_holds_every_prediction_and_the_same_controls(networks, drawn):
     levels = np.frombuffer(zlib.decompress(base64.b64decode(stored[0]['levels'])), np.uint8).reshape(9, 64, 64)
     assert np.array_equal(levels[8], drawn.truth)
     for k, v in enumerate(FACTORIAL):
-        for step in (1, 7, 10, 19): assert np.array_equal(levels[k] >= step, predict(networks[v.id], drawn.image) > step / 20)
+        for step in (1, 7, 10, 19): assert np.array_equal(levels[k] >= step, predict(segmenters[v.id], drawn.image) > step / 20)
     assert np.abs(pixels(stored[0]['uri']).astype(int) - drawn.image).mean() < 12
 
 

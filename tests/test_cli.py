@@ -116,12 +116,25 @@ def test_doctor_says_what_is_missing_and_what_to_do(capsys, tmp_path, monkeypatc
     assert 'torch' in out and f'not found in {tmp_path / "nothing"}' in out and '-> unet-course download' in out and str(tmp_path / 'cache') in out
 
 
+def test_doctor_and_run_name_what_is_wrong_with_a_dataset_and_fetch_nothing(capsys, tmp_path, monkeypatch):
+    from test_data import make_layout
+    monkeypatch.setenv('UNET_COURSE_DATA', str(tmp_path / 'root'))
+    monkeypatch.setattr('unet_course.datasets.oxford_pets.fetch', lambda base: pytest.fail('fetched'))
+    folder = make_layout(tmp_path / 'root')
+    (folder / 'images/pug_1.jpg').unlink()
+    code, out, _ = call(capsys, 'doctor')
+    assert code == 0 and 'not found' not in out and re.search(rf'look .*{re.escape(str(folder))}.*images/pug_1\.jpg: missing', out)
+    code, _, err = call(capsys, 'run', '--data', 'pets')
+    assert code == 2 and 'images/pug_1.jpg: missing' in err and len(err.splitlines()) == 1
+
+
 def test_notebooks_are_copied_and_answers_kept(capsys, tmp_path):
     code, out, _ = call(capsys, 'notebooks', tmp_path / 'course')
-    chapters = sorted(p.name for p in (ROOT / 'nbs').glob('*.ipynb'))
-    assert code == 0 and sorted(os.listdir(tmp_path / 'course')) == sorted(chapters + ['images']) and (tmp_path / 'course/images/overview.png').is_file()
+    chapters = sorted(p.relative_to(ROOT / 'nbs').as_posix() for p in (ROOT / 'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+    copied = sorted(p.relative_to(tmp_path / 'course').as_posix() for p in (tmp_path / 'course').rglob('*.ipynb'))
+    assert code == 0 and copied == chapters and any(name.startswith('workshop/views/') for name in copied) and (tmp_path / 'course/images/overview.png').is_file()
     (tmp_path / 'course' / chapters[0]).write_text('my answers')
-    (tmp_path / 'course' / chapters[1]).unlink()
+    (tmp_path / 'course/workshop/prediction.ipynb').unlink()
     code, out, _ = call(capsys, 'notebooks', tmp_path / 'course')
     assert out.startswith('1 chapters copied') and (tmp_path / 'course' / chapters[0]).read_text() == 'my answers'
 

@@ -21,8 +21,9 @@ import unet_course.datasets.oxford_pets as oxford_pets
 from unet_course.data import (
     AUGMENTATION, BACKGROUND, BORDER, IGNORE, PET, Pets, augment, augmentation_table, batches, course_split, epoch_order, make_targets,
     normalize, published_split, show_pets)
-from unet_course.datasets.oxford_pets import cache_dir, check_pets, data_root, find_pets, load_pets, read_lists, read_pair, read_pairs
+from unet_course.datasets.oxford_pets import cache_dir, check_pets, data_root, find_pets, load_pets, read_lists, read_pair, read_pairs, require_pets
 from unet_course.datasets.synthetic import pets_or_synthetic, synthetic_pets
+from unet_course.support.files import CourseError
 from unet_course.support.pictures import to_rgb
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,11 +116,48 @@ def test_lists_decide_in_the_order_of_file_names(folder):
     assert dict((row[0], row[1]) for row in read_lists(folder))['Abyssinian_1'] == 3
 
 
-@pytest.mark.parametrize('line', ['beagle_2', 'beagle_2 38 1 1', 'beagle_2 0 1 1', 'beagle_2 x 1 1', 'pug_1 3 1 1', 'beagle_1 3 1 1'])
-def test_damaged_lists_are_refused(folder, line):
+@pytest.mark.parametrize('line, said', [
+    ('beagle_2', "'beagle_2'"), ('beagle_2 38 1 1', "'beagle_2 38 1 1'.* class of 1 to 37"), ('beagle_2 0 1 1', "'beagle_2 0 1 1'.* class of 1 to 37"),
+    ('beagle_2 x 1 1', "'beagle_2 x 1 1'"), ('beagle_1 3 1 1', 'beagle_1 is listed twice')])
+def test_a_faulty_line_is_named_by_file_and_number(folder, line, said):
     with open(folder / 'annotations/trainval.txt', 'a') as file: file.write(line + '\n')
-    with pytest.raises(ValueError, match=r'annotations/trainval\.txt'): read_lists(folder)
-    assert find_pets(folder.parent) is None
+    for function in (read_lists, find_pets, load_pets, check_pets, pets_or_synthetic):
+        given = dict(root=folder.parent) if function is pets_or_synthetic else dict(folder=folder) if function is read_lists else dict(root=folder)
+        with pytest.raises(CourseError, match=rf'annotations/trainval\.txt, line 4: {said}') as caught: function(**given)
+        assert str(folder) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_a_name_in_both_lists_is_refused(folder):
+    with open(folder / 'annotations/test.txt', 'a') as file: file.write('beagle_1 1 2 1\n')
+    with pytest.raises(CourseError, match=r'annotations/test\.txt, line 2: beagle_1 is listed twice, to train and to test'): find_pets(folder)
+
+
+def test_five_faults_are_shown_and_the_rest_counted(folder):
+    (folder / 'annotations/trainval.txt').write_text(''.join(f'pug_{i} 0 2 1\n' for i in range(2, 14)))
+    with pytest.raises(CourseError, match='line 5: .*; and 7 more') as caught: find_pets(folder)
+    assert str(caught.value).count('class of 1 to 37') == 5
+
+
+@pytest.mark.parametrize('encoding', ['utf-16', 'latin-1'])
+def test_a_list_in_another_encoding_is_refused_by_name(folder, encoding):
+    (folder / 'annotations/test.txt').write_bytes('# après unzip\npug_1 37 2 1\n'.encode(encoding))
+    with pytest.raises(CourseError, match=r'annotations/test\.txt: not UTF-8 text'): find_pets(folder)
+
+
+def test_lists_may_have_a_mark_at_the_start_other_line_ends_and_indented_comments(folder):
+    before = read_lists(folder)
+    for name in ('trainval.txt', 'test.txt'):
+        path = folder / 'annotations' / name
+        path.write_bytes(b'\xef\xbb\xbf  # Image CLASS-ID\r\n\t#indented\r\n  ' + path.read_bytes().replace(b'\n', b'\r\n'))
+    assert read_lists(folder) == before and find_pets(folder) == folder and len(load_pets(folder, 16)) == 4
+
+
+def test_endings_in_capitals_are_read(folder):
+    (folder / 'images/pug_1.jpg').rename(folder / 'images/pug_1.JPG')
+    (folder / 'annotations/trimaps/beagle_1.png').rename(folder / 'annotations/trimaps/beagle_1.PNG')
+    assert find_pets(folder) == folder and len(load_pets(folder, 16)) == 4 and check_pets(folder)['pairs'] == 4
+    (folder / 'images/pug_1.JPG').write_text('no picture')
+    with pytest.raises(CourseError, match=r'images/pug_1\.jpg: not an image'): load_pets(folder, 16)
 
 
 def test_find_accepts_root_or_folder_and_ignores_what_no_list_names(folder):
@@ -132,17 +170,27 @@ def test_find_accepts_root_or_folder_and_ignores_what_no_list_names(folder):
     assert len(load_pets(folder.parent, 16)) == 4
 
 
-@pytest.mark.parametrize('missing', ['images/pug_1.jpg', 'annotations/trimaps/beagle_1.png', 'annotations/test.txt'])
-def test_incomplete_is_not_found(folder, missing):
+@pytest.mark.parametrize('missing', ['images/pug_1.jpg', 'annotations/trimaps/beagle_1.png', 'annotations/test.txt', 'annotations/trainval.txt'])
+def test_a_missing_file_is_named(folder, missing):
     (folder / missing).unlink()
-    assert find_pets(folder.parent) is None
+    for function in (find_pets, require_pets, load_pets, check_pets):
+        with pytest.raises(CourseError, match=rf'{missing}: (missing|no such file).*unet-course download') as caught: function(folder.parent)
+        assert str(folder) in str(caught.value) and '; and ' not in str(caught.value)
+    with pytest.raises(CourseError, match=missing): pets_or_synthetic(16, n=3, root=folder.parent)
 
 
-@pytest.mark.parametrize('missing', ['images', 'annotations/trimaps'])
-def test_half_unpacked_is_not_found(folder, missing):
+def test_a_half_unpacked_archive_is_named_with_the_count_of_the_rest(tmp_path):
+    folder = make_layout(tmp_path / 'root', [f'pug_{i:02d}' for i in range(15)])
+    for i in range(3, 15): (folder / f'images/pug_{i:02d}.jpg').unlink()
+    with pytest.raises(CourseError, match=r'images/pug_03\.jpg: missing; .*images/pug_07\.jpg: missing; and 7 more'): find_pets(folder)
+
+
+@pytest.mark.parametrize('missing', ['images', 'annotations/trimaps', 'annotations'])
+def test_half_unpacked_is_broken_not_absent(folder, missing):
     shutil.rmtree(folder / missing)
-    assert find_pets(folder.parent) is None
-    with pytest.raises(FileNotFoundError, match='unet-course download'): load_pets(folder.parent)
+    for function in (find_pets, load_pets):
+        for root in (folder, folder.parent):
+            with pytest.raises(CourseError, match=rf'{missing}/.*unet-course download'): function(root)
 
 
 def test_pairs_are_not_read_far_ahead(folder, monkeypatch):
@@ -155,12 +203,12 @@ def test_pairs_are_not_read_far_ahead(folder, monkeypatch):
     assert [name for name, _ in read_pairs(folder, [str(i) for i in range(200)])] == [str(i) for i in range(200)]
 
 
-def test_two_empty_folders_are_no_dataset(tmp_path):
-    (tmp_path / 'oxford-iiit-pet/images').mkdir(parents=True)
-    (tmp_path / 'oxford-iiit-pet/annotations').mkdir()
+def test_two_empty_folders_are_a_broken_dataset_and_nothing_is_none(tmp_path):
     assert find_pets(tmp_path) is None and find_pets(tmp_path / 'nowhere') is None
-    for function in (load_pets, check_pets):
-        with pytest.raises(FileNotFoundError, match='UNET_COURSE_DATA'): function(tmp_path)
+    for function in (load_pets, check_pets, require_pets):
+        with pytest.raises(CourseError, match=r'unet-course download.*811 MB.*--root or UNET_COURSE_DATA'): function(tmp_path)
+    (tmp_path / 'oxford-iiit-pet').mkdir()
+    with pytest.raises(CourseError, match=r'annotations/trainval\.txt: no such file'): find_pets(tmp_path)
 
 
 # ---------------------------------------------------------------- strangers' files
@@ -232,11 +280,9 @@ def damage(folder, how):
     if how == 'truncated': image.write_bytes(image.read_bytes()[:-300])
     if how == 'empty': image.write_bytes(b'')
     if how == 'text': image.write_text('<html>not found</html>')
-    if how == 'missing': image.unlink()
     if how == 'folder': image.unlink(), image.mkdir()
     if how == 'size': Image.new('RGB', (61, 40)).save(image)
     if how == 'turned': Image.new('RGB', (40, 60)).save(image)
-    if how == 'no trimap': trimap.unlink()
     if how == 'torn trimap': trimap.write_bytes(trimap.read_bytes()[:60])
     if how == 'zeros': Image.fromarray(values - 1).save(trimap)
     if how == 'fours': Image.fromarray(values + 1).save(trimap)
@@ -244,9 +290,9 @@ def damage(folder, how):
     if how == 'one bit': Image.fromarray(values > 1).save(trimap)
 
 
-DAMAGE = {'truncated': r'images/pug_1\.jpg', 'empty': r'images/pug_1\.jpg: not an image', 'text': r'images/pug_1\.jpg: not an image', 'missing': r'images/pug_1\.jpg: missing',
+DAMAGE = {'truncated': r'images/pug_1\.jpg', 'empty': r'images/pug_1\.jpg: not an image', 'text': r'images/pug_1\.jpg: not an image',
           'folder': r'images/pug_1\.jpg', 'size': r'images/pug_1\.jpg: the image has 61x40 pixels, its trimap 60x40', 'turned': r'images/pug_1\.jpg: the image has 40x60',
-          'no trimap': r'trimaps/pug_1\.png: missing', 'torn trimap': r'trimaps/pug_1\.png', 'zeros': r'trimaps/pug_1\.png: .*\[0\]', 'fours': r'trimaps/pug_1\.png: .*\[4\]',
+          'torn trimap': r'trimaps/pug_1\.png', 'zeros': r'trimaps/pug_1\.png: .*\[0\]', 'fours': r'trimaps/pug_1\.png: .*\[4\]',
           'colour trimap': r'trimaps/pug_1\.png: a trimap has one channel, this has 3', 'one bit': r'trimaps/pug_1\.png'}
 
 
@@ -343,7 +389,7 @@ def test_interrupted_build_leaves_nothing_and_is_built_clean(folder, monkeypatch
 
 def test_two_processes_at_once_decode_once(tmp_path):
     folder = make_layout(tmp_path / 'root', [f'pug_{i:03d}' for i in range(300)])
-    code = f"from unet_course.data import load_pets; p = load_pets({str(folder)!r}, 64); print(int(p.images.long().sum()), int(p.trimaps.long().sum()))"
+    code = f"from unet_course.datasets.oxford_pets import load_pets; p = load_pets({str(folder)!r}, 64); print(int(p.images.long().sum()), int(p.trimaps.long().sum()))"
     both = [subprocess.Popen([sys.executable, '-c', code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS='1')) for _ in range(2)]
     (out, err), (out2, err2) = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], err + err2
@@ -356,7 +402,7 @@ def test_the_wait_for_another_process_is_bounded(folder, monkeypatch):
     lock = next(cache_dir().glob('*.lock'))
     os.utime(folder / 'images/pug_1.jpg', (1, 1))
     monkeypatch.setattr(oxford_pets, 'FileLock', lambda path, timeout: FileLock(path, timeout=min(timeout, .2)))
-    with FileLock(lock), pytest.raises(TimeoutError, match='another process'): load_pets(folder, 16)
+    with FileLock(lock), pytest.raises(CourseError, match='another process'): load_pets(folder, 16)
     assert len(load_pets(folder, 16)) == 4
 
 
@@ -369,7 +415,7 @@ def test_pets_or_synthetic_says_which(folder, tmp_path, capsys):
     assert pets_or_synthetic(16, n=3, root=folder.parent).source == 'pets'
     assert '4 photos of 16x16' in capsys.readouterr().out
     pets = pets_or_synthetic(16, n=3, root=tmp_path / 'nowhere')
-    assert pets.source == 'synthetic' and len(pets) == 3 and '3 drawn pets' in capsys.readouterr().out
+    assert pets.source == 'synthetic' and len(pets) == 3 and '3 synthetic pets' in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- splits and targets

@@ -1,4 +1,4 @@
-"The procedural pets: the same bytes everywhere, exact labels, no two alike."
+"The synthetic pets: the same bytes everywhere, exact labels, no two alike."
 import hashlib
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def test_stored_hash():
 
 
 def test_same_bytes_in_another_process():
-    code = ('import hashlib; from unet_course.data import synthetic_pets; p = synthetic_pets(3, size=40, seed=5); '
+    code = ('import hashlib; from unet_course.datasets.synthetic import synthetic_pets; p = synthetic_pets(3, size=40, seed=5); '
             'print(hashlib.sha256(p.images.permute(0, 2, 3, 1).contiguous().numpy().tobytes() + p.trimaps.contiguous().numpy().tobytes()).hexdigest())')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == digest(synthetic_pets(3, size=40, seed=5))

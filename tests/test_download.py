@@ -10,7 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from test_data import make_layout
 
-from unet_course.datasets.oxford_pets import download_pets, find_pets, load_pets
+from unet_course.datasets.oxford_pets import dataset_folder, download_pets, find_pets, load_pets
+from unet_course.support.files import CourseError
 
 
 class Server:
@@ -72,7 +73,7 @@ def assert_complete(root):
 
 
 def assert_nothing(root):
-    assert find_pets(root) is None and not (root / 'oxford-iiit-pet').exists()
+    assert find_pets(root) is dataset_folder(root) is None and not (root / 'oxford-iiit-pet').exists()
 
 
 def test_whole(server, root, capsys):
@@ -88,7 +89,7 @@ def test_whole(server, root, capsys):
 @pytest.mark.parametrize('which', ['images.tar.gz', 'annotations.tar.gz'])
 def test_incomplete_or_changed_then_mended(server, root, how, which):
     server.behaviour[which] = how
-    with pytest.raises(ConnectionError, match='incomplete or changed') as caught: download_pets(root)
+    with pytest.raises(CourseError, match='incomplete or changed') as caught: download_pets(root)
     assert '\n' not in str(caught.value) and 'images.tar.gz' in str(caught.value) and str(root / '.incoming' / 'oxford-iiit-pet') in str(caught.value)
     assert_nothing(root)
     server.behaviour[which] = 'whole'
@@ -103,14 +104,14 @@ def test_silent_server_is_given_up(server, root, monkeypatch):
     monkeypatch.setattr(socket, 'setdefaulttimeout', lambda seconds: asked.append(seconds) or real(seconds and seconds / 200))
     server.behaviour['images.tar.gz'] = 'silent'
     start = time.perf_counter()
-    with pytest.raises(ConnectionError, match='timed out'): download_pets(root)
+    with pytest.raises(CourseError, match='timed out'): download_pets(root)
     assert time.perf_counter() - start < 2 and asked == [60, None] and socket.getdefaulttimeout() is None
     assert_nothing(root)
 
 
 def test_no_server_then_archives_by_hand(server, root, tmp_path):
     server.stop()
-    with pytest.raises(ConnectionError, match='could not be fetched') as caught: download_pets(root)
+    with pytest.raises(CourseError, match='could not be fetched') as caught: download_pets(root)
     assert '\n' not in str(caught.value) and 'annotations.tar.gz' in str(caught.value)
     assert_nothing(root)
     for part in ('images', 'annotations'): shutil.copy(tmp_path / f'made/{part}.tar.gz', root / '.incoming/oxford-iiit-pet')
@@ -127,11 +128,15 @@ def test_half_unpacked_leftovers_are_not_used(server, root):
     assert not list(root.rglob('half.jpg'))
 
 
-def test_an_incomplete_dataset_is_moved_aside_not_deleted(server, root, capsys):
-    (root / 'oxford-iiit-pet/images').mkdir(parents=True)
-    (root / 'oxford-iiit-pet/images/mine.jpg').write_bytes(b'mine')
-    download_pets(root)
-    assert (root / 'oxford-iiit-pet.incomplete1/images/mine.jpg').read_bytes() == b'mine' and 'incomplete1' in capsys.readouterr().out
+@pytest.mark.parametrize('given', ['root', 'folder'])
+def test_a_broken_dataset_is_named_and_moved_aside_not_deleted(server, root, capsys, given):
+    folder = make_layout(root)
+    (folder / 'images/pug_1.jpg').unlink()
+    (folder / 'images/mine.jpg').write_bytes(b'mine')
+    assert download_pets(root if given == 'root' else folder) == folder
+    said = capsys.readouterr().out
+    assert said.index('images/pug_1.jpg: missing') < said.index('Fetching') and 'incomplete1' in said
+    assert (root / 'oxford-iiit-pet.incomplete1/images/mine.jpg').read_bytes() == b'mine'
     assert_complete(root)
 
 
@@ -142,5 +147,5 @@ def test_archive_with_a_broken_pair_is_refused_by_name(server, root, tmp_path, m
     with tarfile.open(tmp_path / 'made/images.tar.gz', 'w:gz') as archive: archive.add(made / 'images', 'images')
     server.archives['images.tar.gz'] = (tmp_path / 'made/images.tar.gz').read_bytes()
     monkeypatch.setattr(OxfordIIITPet, '_RESOURCES', server.resources())
-    with pytest.raises(ValueError, match=r'1 of 4 pairs cannot be used.*images/pug_1\.jpg'): download_pets(root)
+    with pytest.raises(CourseError, match=r'1 of 4 pairs cannot be used.*images/pug_1\.jpg'): download_pets(root)
     assert_nothing(root)

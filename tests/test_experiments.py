@@ -15,18 +15,14 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from unet_course import prediction
 from unet_course.runs import runner
 from unet_course.data import course_split, make_targets
 from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Variant, make_configs, parse_variants
-from unet_course.prediction import load_pretrained, predict, predict_files, predict_mask, upsample_rows
 from unet_course.runs.evaluation import THRESHOLDS, best_threshold, keep_counts, measure, summarise
 from unet_course.runs.run_folder import differences
 from unet_course.runs.runner import estimate_minutes, load_data, run, run_all
 from unet_course.runs.tables import format_rows, read_runs, results_table, pooled_std
-from unet_course.support.pictures import open_photo
-from unet_course.factory import create_model
 from unet_course.prediction import load_weights
 from unet_course.support.files import TrainingError
 
@@ -333,82 +329,11 @@ def test_estimate_is_positive_and_grows(small):
     assert 0 < estimate_minutes(one, *small, 'cpu') < 5
 
 
-def test_upsampling_in_strips_is_the_whole_upsampling():
-    logits = torch.randn(16, 16)
-    for height, width in ((1, 1), (7, 50), (16, 16), (333, 40)):
-        whole = torch.nn.functional.interpolate(logits[None, None], (height, width), mode='bilinear')[0, 0]
-        strips = torch.cat([upsample_rows(logits, height, width, a, min(a + 5, height)) for a in range(0, height, 5)])
-        assert strips.shape == whole.shape and torch.allclose(strips, whole, atol=1e-5)
 
 
-@pytest.mark.parametrize('size', [(1, 1), (3, 200), (640, 480)])
-def test_predict_any_size(size):
-    model = create_model(dict(base_width=4), seed=0).eval()
-    image = Image.effect_noise(size, 60).convert('RGB')
-    probs, mask = predict(model, image, 64), predict_mask(model, image, 0.5, 64)
-    assert probs.shape == size[::-1] and 0 <= probs.min() <= probs.max() <= 1
-    assert mask.size == size and set(np.unique(mask)) <= {0, 255}
-    assert ((np.asarray(mask) == 255) == (probs > 0.5)).mean() > 0.999
-    with pytest.raises(ValueError, match='threshold'): predict_mask(model, image, 1.0)
 
 
-def test_photos_of_all_kinds(tmp_path):
-    rgb = Image.effect_noise((40, 20), 60).convert('RGB')
-    for mode in ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'):
-        image = Image.fromarray(np.arange(800, dtype=np.uint16).reshape(20, 40) * 80) if mode == 'I;16' else rgb.convert(mode)
-        image.save(tmp_path / 'x.png')
-        opened = open_photo(tmp_path / 'x.png')
-        assert opened.mode == 'RGB' and opened.size == (40, 20), mode
-        assert np.ptp(np.asarray(opened)) > 100, mode
-    rgb.convert('CMYK').save(tmp_path / 'cmyk.jpg')
-    assert open_photo(tmp_path / 'cmyk.jpg').mode == 'RGB'
-    rgb.save(tmp_path / 'two.gif', save_all=True, append_images=[Image.new('RGB', (40, 20))])
-    assert np.ptp(np.asarray(open_photo(tmp_path / 'two.gif'))) > 100
-    exif = Image.Exif(); exif[0x0112] = 6
-    rgb.save(tmp_path / 'turned.jpg', exif=exif)
-    assert open_photo(tmp_path / 'turned.jpg').size == (20, 40)
 
-
-def test_one_bad_file_does_not_lose_the_others(finished, tmp_path, monkeypatch):
-    out, configs = finished
-    model, _ = load_weights(out / configs[0].folder / 'best.pth')
-    photos, masks = tmp_path / 'photos', tmp_path / 'masks'
-    photos.mkdir()
-    for name in ('a.jpg', 'b.png'): Image.effect_noise((50, 30), 60).convert('RGB').save(photos / name)
-    (photos / 'empty.jpg').write_bytes(b'')
-    (photos / 'text.png').write_text('hello')
-    failures = predict_files([photos], model, masks, **quiet)
-    assert sorted(os.listdir(masks)) == ['a.png', 'b.png'] and len(failures) == 2 and 'empty.jpg' in failures[0] and 'text.png' in failures[1]
-    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
-    failures = predict_files([photos / 'a.jpg'], model, tmp_path / 'bomb.png', **quiet)
-    assert len(failures) == 1 and 'a.jpg' in failures[0] and not (tmp_path / 'bomb.png').exists()
-
-
-def test_masks_are_cut_at_the_threshold_asked_for_else_at_the_networks_own(tmp_path):
-    model = create_model(dict(base_width=4), seed=0).eval()
-    Image.effect_noise((40, 40), 60).convert('RGB').save(tmp_path / 'a.png')
-    p = predict(model, open_photo(tmp_path / 'a.png'))
-    assert p.min() < np.median(p) < p.max()
-    for own, asked, cut in ((None, None, .5), (float(np.median(p)), None, np.median(p)), (.99, float(np.quantile(p, .3)), np.quantile(p, .3))):
-        if own is not None: model.threshold = own
-        said = []
-        assert predict_files([tmp_path / 'a.png'], model, tmp_path / 'mask.png', asked, log=said.append) == []
-        painted = (np.asarray(Image.open(tmp_path / 'mask.png')) == 255).mean()
-        assert abs(painted - (p > cut).mean()) < .02 and f'{cut:g}'[:4] in said[0]
-
-
-def test_shipped_networks_know_their_threshold():
-    stored = torch.load(prediction.package_folder() / 'weights/mp-tr-bce.pth', weights_only=True)['config']['threshold']
-    assert load_pretrained('mp', 'tr', 'bce').threshold == stored != 0.5
-
-
-def test_wrong_outputs(tmp_path):
-    Image.new('RGB', (9, 9)).save(tmp_path / 'a.jpg')
-    Image.new('RGB', (9, 9)).save(tmp_path / 'b.jpg')
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(ValueError, match='PNG'): predict_files([tmp_path / 'a.jpg'], None, tmp_path / 'mask.jpg')
-    with pytest.raises(ValueError, match='need a folder'): predict_files([tmp_path / 'a.jpg', tmp_path / 'b.jpg'], None, tmp_path / 'a.jpg')
-    with pytest.raises(ValueError, match='no pictures'): predict_files([tmp_path / 'empty'], None, tmp_path / 'masks')
 
 
 def test_best_threshold_finds_the_better_one(small):

@@ -18,7 +18,7 @@ from unet_course.cli import main
 from unet_course.data import PET
 from unet_course.datasets.synthetic import draw_pet
 from unet_course.experiments import FACTORIAL, NAMES
-from unet_course.prediction import load_pretrained
+from unet_course.prediction import Segmenter, load_pretrained
 from unet_course.support.files import package_folder
 from unet_course.factory import count_macs, count_parameters, create_model
 from unet_course.prediction import save_weights
@@ -93,7 +93,7 @@ def test_full_precision_keeps_every_number(weights, tmp_path):
 
 @pytest.mark.parametrize('variant', FACTORIAL, ids=lambda v: v.id)
 def test_rounding_leaves_the_package_weights_as_they_are(variant):
-    model = load_pretrained(variant.down, variant.up, variant.loss)
+    model = load_pretrained(variant.down, variant.up, variant.loss).model
     rounded = export.round_weights(model)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), rounded.state_dict().values()))
 
@@ -162,19 +162,16 @@ def test_a_name_is_never_a_path(tmp_path):
 
 @pytest.mark.parametrize('said', [dict(data='cats'), dict(recipe='mine'), dict(data=None, recipe=dict(epochs=3)), dict(variant=7)])
 def test_weights_that_say_little_are_described_by_what_they_say(said):
-    model = small_network()
-    model.trained_size = 48
     config = {key: value for key, value in (SETTING | said).items() if value is not None}
-    row = export.describe_model(model, config)
+    row = export.describe_model(Segmenter(small_network(), 48, config=config))
     known = config.get('data') == 'synthetic'
     assert ('licence' in row) == ('credit' in row) == known and row['size'] == '48'
     assert ('setting' in row) == (said == dict(variant=7)) and ('variant' in row) == (said != dict(variant=7))
 
 
 def test_the_setting_names_an_unusual_batch():
-    model = small_network()
-    model.trained_size = 48
-    assert 'batches of 4' in export.describe_model(model, SETTING | dict(recipe=dict(epochs=2, batch_size=4)))['setting']
+    config = SETTING | dict(recipe=dict(epochs=2, batch_size=4))
+    assert 'batches of 4' in export.describe_model(Segmenter(small_network(), 48, config=config))['setting']
 
 
 @pytest.mark.parametrize('text', ['[1, 2]', '{"test": 5}', '{"test": {"iou": 0.5}}', '{"test": {"images": "7", "iou": 1, "dice": 1, "accuracy": 1}}'])

@@ -2,23 +2,20 @@
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
 from unet_course.cli import shard
 from unet_course.data import Pets, batches, course_split, epoch_order, published_split
 from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, make_configs, parse_variants
-from unet_course.prediction import predict, predict_mask, upsample_rows
 from unet_course.runs.run_folder import differences
 from unet_course.factory import create_model
 from unet_course.losses import LOSSES
-from unet_course.prediction import load_weights, save_weights
+from unet_course.prediction import Segmenter, save_weights
 
 few = settings(max_examples=25, deadline=None)
 many = settings(max_examples=60, deadline=None)
@@ -44,29 +41,11 @@ def test_weights_come_back_as_they_went(mode, depth, width, size):
     model = model_of(mode, depth=depth, base_width=width)
     with tempfile.TemporaryDirectory() as folder:
         save_weights(Path(folder, 'best.pth'), model.state_dict(), dict(model=model.config, size=size))
-        loaded, config = load_weights(Path(folder, 'best.pth'))
-    assert loaded.config == model.config and config['size'] == loaded.trained_size == size
-    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
+        loaded = Segmenter.load(Path(folder, 'best.pth'))
+    assert loaded.model.config == model.config and loaded.config['size'] == loaded.size == size
+    assert all(torch.equal(v, loaded.model.state_dict()[k]) for k, v in model.state_dict().items())
 
 
-@many
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 90), st.integers(1, 90), st.integers(1, 90))
-def test_upsampling_in_strips_of_any_height(h, w, height, width, rows):
-    logits = torch.randn(h, w, generator=torch.Generator().manual_seed(h * w))
-    whole = torch.nn.functional.interpolate(logits[None, None], (height, width), mode='bilinear')[0, 0]
-    strips = torch.cat([upsample_rows(logits, height, width, top, min(top + rows, height)) for top in range(0, height, rows)])
-    # both compute the place between two rows in fp32: off by up to 40 * 2**-23 of a row, times a step of up to 8 between two logits
-    assert strips.shape == (height, width) and torch.allclose(strips, whole, atol=1e-4)
-
-
-@few
-@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.01, 0.99), st.integers(1, 100))
-def test_masks_are_the_thresholded_probabilities(width, height, threshold, rows):
-    image, model = Image.linear_gradient('L').convert('RGB').resize((width, height)), model_of(('mp', 'tr'), depth=1).eval()
-    probs, mask = predict(model, image, 32), np.asarray(predict_mask(model, image, threshold, 32, rows))
-    assert probs.shape == mask.shape == (height, width)
-    sure = abs(probs - threshold) > 1e-4
-    assert ((mask == 255) == (probs > threshold))[sure].all() and set(np.unique(mask)) <= {0, 255}
 
 
 # Splits, orders and shards. The pets have one pixel: only their names, breeds and split matter here.

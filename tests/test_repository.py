@@ -72,8 +72,35 @@ def test_stored_outputs_are_real_and_clean(path):
 def test_exercises_are_their_solutions_with_the_answers_taken_out(path):
     nb = nbformat.read(path, as_version=4)
     for i in tool.solutions(nb):
-        assert nb.cells[i - 1].source == tool.stub_of(nb.cells[i].source)
+        stub, check = tool.exercise_of(nb, i)
+        assert nb.cells[stub].source == tool.stub_of(nb.cells[i].source)
         assert nb.cells[i].source.startswith('#| code-fold: true\n') and nb.cells[i].outputs, 'the solution is folded, and its check was seen to pass'
+        if check: assert nb.cells[i - 1].source == check and 'not answered yet' in str(nb.cells[i - 1].outputs), 'the check stands in sight and lets Run All go on'
+
+
+def test_a_stub_is_made_of_its_solution_in_both_layouts():
+    body = 'def {}twice(x):\n    y = 0\n    y = 2 * x  # answer\n    return y\n\ncheck_twice({}twice)'
+    for name, then in (('', 'then run check_twice(twice)'), ('solution_', 'run this cell, then the check below it')):
+        assert tool.stub_of('#| code-fold: true\n' + body.format(name, name)) == f'# Exercise twice: replace the dots, {then}\ndef twice(x):\n    y = 0\n    ...\n    return y'
+
+
+@pytest.mark.parametrize('stub, fault', [('...', None), ('return 2 * x', 'not answered yet'), ('return 2 * x\n    ...', 'the untouched exercise passes')])
+def test_a_stub_that_passes_its_check_is_found(stub, fault):
+    "The cell that tiny runs put behind an exercise, run here without a kernel: a checker that stops Run All, or lets the stub pass, is found."
+    solution = '#| code-fold: true\n#| code-summary: "Solution"\ndef solution_twice(x):\n    return 2 * x  # answer\n\ncheck_twice(solution_twice)'
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (tool.stub_of(solution), 'check_twice(twice)', solution)])
+    assert tool.exercise_of(nb, 2) == (0, 'check_twice(twice)')
+    tried, = [cell.source for cell in tool.with_stubs_tried(nb).cells if 'try:' in cell.source]
+    def check(answer): assert answer(3) == 6
+    def checked(answer):
+        if '...' in stub: return 'not answered yet'
+        return check(answer)
+    checked.__wrapped__ = check
+    names = dict(check_twice=checked)
+    exec(f'def twice(x):\n    {stub}', names)
+    if fault is None: exec(tried, names)
+    else:
+        with pytest.raises(AssertionError): exec(tried, names)
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())

@@ -71,7 +71,7 @@ def test_the_card_names_every_shipped_file():
 @pytest.mark.parametrize('variant', [FACTORIAL[0], FACTORIAL[-1]], ids=lambda v: v.id)
 def test_shipped_weights_reach_the_figures_on_their_card(pets_root, variant):
     entry = CARD[variant.id]
-    model = load_pretrained(variant.down, variant.up, variant.loss)
+    model = load_pretrained(variant.down, variant.up, variant.loss).model
     pets = load_pets(size=entry['setting']['size'])
     split = course_split(pets)
     with torch.inference_mode():
@@ -82,4 +82,4 @@ def test_shipped_weights_reach_the_figures_on_their_card(pets_root, variant):
 
 
 def test_no_weights_for_a_variant_that_is_not_shipped():
-    with pytest.raises(FileNotFoundError, match='str_conv_bn-tr-dice'): load_pretrained('str_conv_bn', 'tr', 'dice')
+    with pytest.raises(ValueError, match='str_conv_bn-tr-dice'): load_pretrained('str_conv_bn', 'tr', 'dice')

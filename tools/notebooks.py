@@ -45,11 +45,13 @@ def execute(path: Path, tiny: bool = False):
 
 
 def stub_of(solution: str) -> str:
-    "The exercise that a solution answers: lines that end in `# answer` become dots; directives and the final check go."
+    "The exercise that a solution answers: lines that end in `# answer` become dots, `solution_` goes from the names; directives and the final check go."
     lines = [line for line in solution.splitlines() if not line.startswith('#|')]
-    check = re.fullmatch(r'check_(\w+)\((\w+)\)', lines[-1])
-    stub = [f'# Exercise {check[1]}: replace the dots, then run {lines[-1]}']
+    check = re.fullmatch(r'check_(\w+)\((solution_)?\1\)', lines[-1])
+    then = 'run this cell, then the check below it' if check[2] else f'then run {lines[-1]}'
+    stub = [f'# Exercise {check[1]}: replace the dots, {then}']
     for line in lines[:-1]:
+        line = re.sub(r'\bsolution_', '', line)
         dots = re.match(r'\s*', line)[0] + '...'
         if not line.endswith('# answer'): stub.append(line)
         elif (value := re.match(r'(\w+) = ', line)): stub.append(f'{value[1]} = ...')
@@ -58,8 +60,17 @@ def stub_of(solution: str) -> str:
 
 
 def solutions(nb) -> list[int]:
-    "The numbers of a notebook's solution cells; the cell before each is its exercise."
+    "The numbers of a notebook's solution cells."
     return [i for i, c in enumerate(nb.cells) if c.cell_type == 'code' and '#| code-summary: "Solution"' in c.source]
+
+
+def exercise_of(nb, i: int) -> tuple[int, str | None]:
+    """The number of the cell with the exercise that solution `i` answers, and the check between the two.
+
+    Of a solution with a name of its own, `solution_<name>`, the check stands in sight: `check_<name>(<name>)`. One that repeats the exercise's name has none.
+    """
+    check = nb.cells[i].source.splitlines()[-1]
+    return (i - 2, check.replace('(solution_', '(')) if '(solution_' in check else (i - 1, None)
 
 
 def outcome(nb, i: int) -> range:
@@ -69,10 +80,13 @@ def outcome(nb, i: int) -> range:
 
 
 def with_stubs_tried(nb):
-    "The notebook with a cell behind each exercise that fails unless the checker refuses the untouched stub."
+    "The notebook with a cell behind each exercise that fails unless the checker refuses the untouched stub; where a check stands in sight, that one must not stop Run All."
     for i in reversed(solutions(nb)):
-        check = nb.cells[i].source.splitlines()[-1]
-        nb.cells.insert(i, nbformat.v4.new_code_cell(f"try: {check}\nexcept Exception: pass\nelse: raise AssertionError('the untouched exercise passes {check}')"))
+        _, seen = exercise_of(nb, i)
+        check = seen or nb.cells[i].source.splitlines()[-1]
+        tried = check.replace('(', '.__wrapped__(', 1) if seen else check
+        source = f"try: {tried}\nexcept Exception: pass\nelse: raise AssertionError('the untouched exercise passes {check}')"
+        nb.cells.insert(i, nbformat.v4.new_code_cell(source + (f"\nassert 'not answered yet' in {check}" if seen else '')))
     return nb
 
 

@@ -104,16 +104,19 @@ def predict_command(
     args,  # of the parser
 ) -> int:
     "Exit code of `predict`: write masks; 2 if any picture failed."
+    from unet_course.support.files import CourseError
+    from unet_course.support.pictures import mask_paths
+    count = len(mask_paths(args.paths, args.out))  # before anything is loaded
+    if sys.stderr.isatty():
+        print(f'{count} picture{"s" * (count != 1)}, network {args.weights or args.variant}: loading', file=sys.stderr, flush=True)
     from unet_course.experiments import parse_variants
-    from unet_course.prediction import load_pretrained, predict_files
-    from unet_course.prediction import load_weights
-    if args.weights: model, _ = load_weights(args.weights)
+    from unet_course.prediction import Segmenter, load_pretrained, predict_files
+    if args.weights: segmenter = Segmenter.load(args.weights)
     else:
         variants = parse_variants(args.variant)
-        if len(variants) > 1: raise ValueError(f'--variant {args.variant}: predict takes one variant, such as mp-tr-dice')
-        variant = variants[0]
-        model = load_pretrained(variant.down, variant.up, variant.loss)
-    failures = predict_files(args.paths, model, args.out, args.threshold)
+        if len(variants) > 1: raise CourseError(f'--variant {args.variant}: predict takes one variant, such as mp-tr-dice')
+        segmenter = load_pretrained(variants[0].down, variants[0].up, variants[0].loss)
+    failures = predict_files(args.paths, segmenter, args.out, args.threshold)
     for failure in failures: print(f'unet-course: error: {failure}', file=sys.stderr)
     return 2 if failures else 0
 
@@ -137,9 +140,9 @@ def export_command(
 def download_command(
     args,  # of the parser
 ) -> int:
-    "Exit code of `download`: fetch the dataset if it is not there, and check every pair."
-    from unet_course.datasets.oxford_pets import check_pets, download_pets, find_pets
-    found = find_pets(args.root) or download_pets(args.root)
+    "Exit code of `download`: fetch the dataset unless it is there and whole, and check every pair."
+    from unet_course.datasets.oxford_pets import check_pets, download_pets
+    found = download_pets(args.root)
     report = check_pets(args.root)
     print(f'{found}: ' + ', '.join(f'{value} {key}' for key, value in report.items() if not isinstance(value, list)))
     print(f"trimaps without a pet, kept: {', '.join(report['all_background']) or 'none'}")
@@ -190,20 +193,22 @@ def examine() -> list[tuple[bool, str, str]]:
     found = [(sys.version_info >= (3, 11), f'Python {platform.python_version()} on {platform.system()} {platform.machine()}', 'use Python 3.11 or newer'), *examine_torch()]
     if not found[1][0]: return found
     from unet_course.datasets.oxford_pets import cache_dir, data_root, find_pets
-    from unet_course.support.files import package_folder
+    from unet_course.support.files import CourseError, package_folder
 
     def installed(name):
         try: return version(name)
         except PackageNotFoundError: return None
 
-    pets, weights, free = find_pets(), sorted((package_folder() / 'weights').glob('*.pth')), shutil.disk_usage(Path.home()).free // 2**30
-    found.append((pets is not None, f'dataset {pets or "not found in " + str(data_root())}', 'unet-course download, or set UNET_COURSE_DATA; procedural pets need none'))
+    try: dataset = find_pets()
+    except CourseError as error: found.append((False, str(error), 'mend it; synthetic pets need none of it'))
+    else: found.append((dataset is not None, f'dataset {dataset or "not found in " + str(data_root())}', 'unet-course download (811 MB), or set UNET_COURSE_DATA; synthetic pets need none'))
+    weights, free = sorted((package_folder() / 'weights').glob('*.pth')), shutil.disk_usage(Path.home()).free // 2**30
     found.append((bool(weights), f'{len(weights)} trained networks in {package_folder()}, {megabytes(package_folder())} MiB', 'predict needs --weights FILE: train with unet-course run'))
     versions = {name: installed(name) for name in ('jupyterlab', 'ipywidgets')}
     found.append((all(versions.values()), ', '.join(f'{name} {number or "not installed"}' for name, number in versions.items()), 'to work in the notebooks: pip install "unet_course[notebooks]"'))
     found.append((free >= 3, f'{free} GiB free in the home folder', 'the dataset, its decoded copy and the runs take about 3 GiB'))
-    folders = dict(data=data_root(), decoded=cache_dir(), runs=Path('runs').resolve())
-    return found + [(True, f'folder of {name}: {folder}, {megabytes(folder)} MiB', '') for name, folder in folders.items()]
+    folders = [('data', data_root(), 'UNET_COURSE_DATA'), ('decoded', cache_dir(), 'UNET_COURSE_CACHE'), ('runs', Path('runs').resolve(), 'run --out')]
+    return found + [(True, f'folder of {name}: {folder}, {megabytes(folder)} MiB; {mover} moves it', '') for name, folder, mover in folders]
 
 # %% ../nbs/07_cli.ipynb #3b09409a
 def doctor_command(
@@ -277,7 +282,7 @@ def make_parser() -> Parser:
     table.add_argument('--format', choices=('markdown', 'csv', 'json'), default='markdown', help='(default: %(default)s)')
 
     predict = add('predict', predict_command, 'write the masks of pictures', ['predict photo.jpg --weights runs/.../best.pth --out mask.png', 'predict photos/ --weights best.pth --out masks/ --threshold 0.4'])
-    predict.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='pictures, or folders of pictures')
+    predict.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='pictures, folders of pictures, or patterns such as "photos/*.jpg"')
     weights = predict.add_mutually_exclusive_group()
     weights.add_argument('--weights', type=Path, metavar='FILE', help='a best.pth of a run')
     weights.add_argument('--variant', default='mp-tr-dice', metavar='ID', help='else the weights of this variant that come with the package (default: %(default)s)')
@@ -293,10 +298,10 @@ def make_parser() -> Parser:
     export.add_argument('--precision', choices=('fp16', 'fp32'), default='fp16', help='in which convolution weights are stored; the computing is fp32 (default: %(default)s)')
     export.add_argument('--runtime', type=Path, metavar='DIR', help="dist/ of onnxruntime-web, to be served beside the page (default: from the public mirrors)")
 
-    download = add('download', download_command, 'fetch Oxford-IIIT Pet once and check every pair', ['download', 'download --root ~/datasets'])
+    download = add('download', download_command, 'fetch Oxford-IIIT Pet (811 MB) unless it is there and whole, and check every pair', ['download', 'download --root ~/datasets'])
     download.add_argument('--root', type=Path, help="where to (default: $UNET_COURSE_DATA, else the user's cache folder)")
 
-    cache = add('cache', cache_command, 'show or delete the decoded images', ['cache', 'cache --clear'])
+    cache = add('cache', cache_command, "show or delete the decoded images, which lie in $UNET_COURSE_CACHE, else in the user's cache folder", ['cache', 'cache --clear'])
     cache.add_argument('--clear', action='store_true', help='delete them; they are made again when needed')
 
     add('doctor', doctor_command, 'say whether the environment is right, and where everything is kept', ['doctor'])

@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .support.device import sum_over_processes
-
 # %% ../nbs/03_losses.ipynb #cf3e859b
 IGNORE = 255  # target value that no loss or metric counts; the same number as in unet_course.data, which losses do not import
 
@@ -55,19 +53,29 @@ class WeightedBCE(nn.Module):
         super().__init__()
         if not 0 < pos_weight < math.inf: raise ValueError(f'pos_weight must be a positive number, not {pos_weight}; pos_weight_from(targets) computes one')
         self.pos_weight = float(pos_weight)
-        self.adds_over_processes = True  # in training every process returns the loss of the whole batch
+
+    def sums(self,
+        logits: torch.Tensor,  # [B, 1, H, W], any floating type
+        targets: torch.Tensor,  # [B, 1, H, W], uint8: 1 pet, 0 background, 255 ignored
+    ) -> torch.Tensor:  # [2], fp32 (fp64 for fp64 logits)
+        "Return the weighted losses of all pixels, summed, and how many pixels count; sums of parts of a batch add up."
+        with torch.autocast(logits.device.type, enabled=False):
+            z, y, counted = _counted(logits, targets)
+            loss = -F.logsigmoid((2 * y - 1) * z) * (1 + (self.pos_weight - 1) * y)
+            return torch.stack([(loss * counted).sum(), counted.sum().to(loss.dtype)])
+
+    def value(self,
+        sums: torch.Tensor,  # [2], from `sums`
+    ) -> torch.Tensor:  # scalar
+        "Return the mean loss, the first sum over the second; 0 where no pixel counts."
+        return sums[0] / sums[1].clamp(min=1)
 
     def forward(self,
         logits: torch.Tensor,  # [B, 1, H, W], any floating type
         targets: torch.Tensor,  # [B, 1, H, W], uint8: 1 pet, 0 background, 255 ignored
     ) -> torch.Tensor:  # scalar, fp32 (fp64 for fp64 logits)
-        "Returns the mean loss; 0 where no pixel counts. Raises ValueError for wrong shapes or types."
-        with torch.autocast(logits.device.type, enabled=False):
-            z, y, counted = _counted(logits, targets)
-            loss = -F.logsigmoid((2 * y - 1) * z) * (1 + (self.pos_weight - 1) * y)
-            sums = torch.stack([(loss * counted).sum(), counted.sum().to(loss.dtype)])
-            if self.training: sums = sum_over_processes(sums)
-            return sums[0] / sums[1].clamp(min=1)
+        "Return the mean loss; 0 where no pixel counts. Raises ValueError for wrong shapes or types."
+        return self.value(self.sums(logits, targets))
 
     def extra_repr(self) -> str:
         "Returns what `print` shows between the brackets."
@@ -102,22 +110,32 @@ class DiceLoss(nn.Module):
         super().__init__()
         if not 0 <= smooth < math.inf: raise ValueError(f'smooth must be a number of pixels, 0 or more, not {smooth}; the published value is 1')
         self.smooth, self.per_image = float(smooth), bool(per_image)
-        self.adds_over_processes = not self.per_image  # in training every process returns the loss of the whole batch
+
+    def sums(self,
+        logits: torch.Tensor,  # [B, 1, H, W], any floating type
+        targets: torch.Tensor,  # [B, 1, H, W], uint8: 1 pet, 0 background, 255 ignored
+    ) -> torch.Tensor:  # [2], or [2, B] with `per_image`; fp32 (fp64 for fp64 logits)
+        "Return sum(py) and sum(p) + sum(y), over the batch or for each image; the sums of parts of a batch add up."
+        with torch.autocast(logits.device.type, enabled=False):
+            z, y, counted = _counted(logits, targets)
+            p = torch.sigmoid(z) * counted
+            pixels = list(range(1 if self.per_image else 0, z.ndim))
+            return torch.stack([(p * y).sum(pixels), p.sum(pixels) + y.sum(pixels)])
+
+    def value(self,
+        sums: torch.Tensor,  # [2] or [2, B], from `sums`
+    ) -> torch.Tensor:  # scalar
+        "Return the loss, 0 (perfect) to 1; the mean over the images if there is a pair of sums for each."
+        intersection, total = sums
+        nothing = (total + self.smooth == 0).to(total.dtype)  # no pixel counts, and smooth is 0: 1 / 1 in place of 0 / 0
+        return (1 - (2 * intersection + self.smooth + nothing) / (total + self.smooth + nothing)).mean()
 
     def forward(self,
         logits: torch.Tensor,  # [B, 1, H, W], any floating type
         targets: torch.Tensor,  # [B, 1, H, W], uint8: 1 pet, 0 background, 255 ignored
     ) -> torch.Tensor:  # scalar, fp32 (fp64 for fp64 logits)
-        "Returns the loss, 0 (perfect) to 1. Raises ValueError for wrong shapes or types."
-        with torch.autocast(logits.device.type, enabled=False):
-            z, y, counted = _counted(logits, targets)
-            p = torch.sigmoid(z) * counted
-            pixels = list(range(1, z.ndim)) if self.per_image else list(range(z.ndim))
-            sums = torch.stack([(p * y).sum(pixels), p.sum(pixels) + y.sum(pixels)])
-            if self.training and self.adds_over_processes: sums = sum_over_processes(sums)
-            intersection, total = sums
-            nothing = (total + self.smooth == 0).to(total.dtype)  # no pixel counts, and smooth is 0: 1 / 1 in place of 0 / 0
-            return (1 - (2 * intersection + self.smooth + nothing) / (total + self.smooth + nothing)).mean()
+        "Return the loss, 0 (perfect) to 1. Raises ValueError for wrong shapes or types."
+        return self.value(self.sums(logits, targets))
 
     def extra_repr(self) -> str:
         "Returns what `print` shows between the brackets."

@@ -19,7 +19,7 @@ from torch import nn
 from .data import batches, IGNORE, Pets
 from .losses import accuracy, dice, iou, pixel_counts
 from .support.device import (
-    gather_from_ranks, peak_memory_mb, rank_and_world_size, run_on_rank0)
+    gather_from_ranks, peak_memory_mb, rank_and_world_size, run_on_rank0, sum_over_processes)
 from .support.files import save_atomic, START_OVER, TrainingError
 
 # %% ../nbs/04_training.ipynb #7e9129f6
@@ -97,10 +97,14 @@ def share_of_loss(
     rank: int,       # this process's number
     processes: int,  # how many there are
 ):  # (logits, targets) -> scalar
-    "The loss function, scaled so that its mean over the processes is the mean over the batch."
-    if processes == 1 or getattr(loss_function, 'adds_over_processes', False): return loss_function  # has seen the whole batch
+    "The loss function, changed so that its mean over the processes is the loss of the whole batch."
+    if processes == 1: return loss_function
     share = len(range(rank, images, processes)) * processes / images
-    return lambda logits, targets: share * loss_function(logits, targets)
+    def whole(logits, targets):
+        sums = loss_function.sums(logits, targets) if hasattr(loss_function, 'sums') else None
+        if sums is not None and sums.ndim == 1: return loss_function.value(sum_over_processes(sums))  # a fraction of sums over the batch
+        return share * loss_function(logits, targets)  # a mean over the images
+    return whole
 
 # %% ../nbs/04_training.ipynb #04c0a003
 def batch_sums(

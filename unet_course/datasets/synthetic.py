@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..data import BACKGROUND, BORDER, PET, Pets
-from .oxford_pets import find_pets, load_pets
+from .oxford_pets import data_root, find_pets, load_pets
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #c808c213
 def mix64(
@@ -306,9 +306,9 @@ def pets_or_synthetic(
     n: int = 500,  # how many pets to draw if there are no photos
     root: str | Path | None = None,  # see `data_root`
 ) -> Pets:
-    "The photos if a complete dataset is found, else `n` drawn pets; prints which."
+    "Return the photos, or `n` synthetic pets if there is no dataset, and print which; raise `CourseError` if there is one that is not whole."
     if find_pets(root) is None:
-        print(f'No photos found (`unet-course download` fetches them): {n} drawn pets of {size}x{size} pixels.')
+        print(f'No photos in {data_root(root)} (`unet-course download` fetches them, 811 MB): {n} synthetic pets of {size}x{size} pixels.')
         return synthetic_pets(n, size)
     pets = load_pets(root, size)
     print(f'Oxford-IIIT Pet: {len(pets)} photos of {size}x{size} pixels.')

@@ -27,7 +27,7 @@ from ..data import normalize, PET
 from ..datasets.synthetic import draw_pet
 from ..experiments import parse_variants
 from ..factory import count_macs, count_parameters
-from ..prediction import load_weights
+from ..prediction import Segmenter
 from ..runs.tables import describe
 from ..support.files import (
     course_folder, package_folder, read_json, save_atomic, write_json)
@@ -133,19 +133,19 @@ def variant_of(
 
 # %% ../../nbs/workshop/views/export.ipynb #aca6556c
 def describe_model(
-    model,         # from `load_weights`
-    config: dict,  # from there too
+    segmenter: Segmenter,
     test: dict | None = None,  # its figures on the test images, if there are any
 ) -> dict:  # name: text
     "What the ONNX file says of itself."
+    model, config, size = segmenter.model, segmenter.config, segmenter.size
     licence, credit = LICENCES.get(config.get('data'), (None, None))
     try: setting = describe(config | {key: config['recipe'][key] for key in ('epochs', 'batch_size') if key in config['recipe']})
     except (KeyError, TypeError): setting = None  # not of a run of ours
-    known = dict(variant=variant_of(config), protocol=config.get('protocol'), data=config.get('data'), border=config.get('border'), seed=config.get('seed'), width=model.config['base_width'], size=model.trained_size,
-                 setting=setting, parameters=count_parameters(model), macs=count_macs(model, model.trained_size),
-                 threshold=config.get('threshold'), test=json.dumps({key: test[key] for key in ('images', 'iou', 'dice', 'accuracy')}) if test else None,
+    known = dict(variant=variant_of(config), protocol=config.get('protocol'), data=config.get('data'), border=config.get('border'), seed=config.get('seed'), width=model.config['base_width'], size=size,
+                 setting=setting, parameters=count_parameters(model), macs=count_macs(model, size),
+                 threshold=segmenter.threshold, test=json.dumps({key: test[key] for key in ('images', 'iou', 'dice', 'accuracy')}) if test else None,
                  input=f'images, float32 [batch, 3, height, width], sides multiples of {2 ** model.config["depth"]}', output='logits, float32 [batch, 1, height, width]; their sigmoid is the probability of pet',
-                 normalisation=f'a picture in RGB, squashed to {model.trained_size}x{model.trained_size} by Pillow\'s bilinear filter, divided by 255',
+                 normalisation=f'a picture in RGB, squashed to {size}x{size} by Pillow\'s bilinear filter, divided by 255',
                  licence=licence, credit=credit)
     return {name: str(value) for name, value in known.items() if value is not None}
 
@@ -168,7 +168,7 @@ def name_of(
 ) -> str:  # such as mp-tr-dice
     "The name of a network: its variant's, else its file's; never a path, wherever the file is from."
     path = find_weights(source)
-    return Path(variant_of(load_weights(path)[1]) or path.stem).name
+    return Path(variant_of(Segmenter.load(path).config) or path.stem).name
 
 def refuse_twins(
     sources: list,  # as for `export_onnx`
@@ -190,14 +190,14 @@ def export_onnx(
     import onnx
     if precision not in ('fp16', 'fp32'): raise ValueError(f'precision={precision!r}: use fp16 or fp32')
     path, out = find_weights(source), Path(out)
-    model, config = load_weights(path)
-    size, step, name = model.trained_size, 2 ** model.config['depth'], name_of(path)
+    segmenter = Segmenter.load(path)
+    model, size, step, name = segmenter.model, segmenter.size, 2 ** segmenter.model.config['depth'], name_of(path)
     if size % step: raise ValueError(f'{path}: trained at {size} pixels a side; the export takes multiples of {step}')
     if model.config['in_channels'] != 3 or model.config['out_channels'] != 1: raise ValueError(f'{path}: the export takes networks of 3 channels in and 1 out')
     stored = round_weights(model) if precision == 'fp16' else model
     graph = to_onnx(stored)
     if precision == 'fp16': graph = halve(graph)
-    onnx.helper.set_model_props(graph, describe_model(model, config, test_figures(path, name)) | dict(precision=precision))
+    onnx.helper.set_model_props(graph, describe_model(segmenter, test_figures(path, name)) | dict(precision=precision))
     onnx.checker.check_model(graph, full_check=True)
     data = graph.SerializeToString()
     worst = check_onnx(data, stored, size)
