@@ -23,7 +23,9 @@ from ..support.pictures import to_rgb
 # %% ../../nbs/workshop/datasets/decoding.ipynb #c74e2c29
 COLOUR = 1 << 24  # a grey value is its number; a colour is COLOUR + 0xRRGGBB
 def colour(
-    red: int, green: int, blue: int,  # 0..255
+    red: int,    # 0..255
+    green: int,  # 0..255
+    blue: int,   # 0..255
 ) -> int:  # 0..255 for greys, COLOUR + 0xRRGGBB for colours
     "Return the number that stands for a colour in a mask."
     return red if red == green == blue else COLOUR | red << 16 | green << 8 | blue
@@ -165,7 +167,7 @@ MANY = 1024  # more colours than this in one file, and it is no mask
 @dataclass(frozen=True)
 class MaskFacts:
     "What one mask file holds."
-    path: Path
+    path: Path              # the file
     size: tuple[int, int]   # width and height in pixels
     mode: str               # format and mode as stored, such as 'PNG P'
     lossy: bool             # was it compressed with loss

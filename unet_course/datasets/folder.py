@@ -34,11 +34,11 @@ from ..support.files import CourseError
 class Pair:
     "A picture with its masks."
     name: str               # unique in the set
-    picture: File
+    picture: File           # its file
     masks: tuple[File, ...] # several: one file an object; none: all background
     part: str               # 'train', 'val', 'test' or '', by its folders
     group: str              # pictures of one group stay on one side of the split
-    facts: PictureFacts
+    facts: PictureFacts     # what the head of its file says
     mask_size: tuple[int, int]  # width and height in pixels
     share: float            # of its pixels that are positive, 0..1
 
@@ -46,7 +46,7 @@ class Pair:
 @dataclass
 class FolderReport:
     "What a folder holds and what was understood; `str(report)` says it in lines."
-    root: Path
+    root: Path                      # the folder
     rule: str                       # which mask belongs to which picture
     pairs: list[Pair]               # by the pictures' paths
     left_out: dict[str, list[str]]  # why: files

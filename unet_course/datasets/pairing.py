@@ -30,7 +30,7 @@ PART = re.compile(r'(?<![a-z])(train(ing)?|valid(ation)?|val|test(ing)?)(?![a-z]
 @dataclass(eq=False)
 class File:
     "A picture file below the root; which of them are masks is found out later."
-    path: Path
+    path: Path                # of the file
     folders: tuple[str, ...]  # below the root
     place: tuple[str, ...]    # the same, with * for train, valid or test
     part: str                 # 'train', 'val', 'test', or '' where no folder says it
@@ -172,7 +172,7 @@ class Candidate:
     kind: str      # 'name'; one file an object: 'objects' (numbered) or 'folder' (by folder)
     more: str      # what a mask's name has more than its picture's
     less: str      # what a picture's name has more than its mask's
-    pairs: Pairs
+    pairs: Pairs   # picture: its masks
 
     @property
     def used(self) -> set[File]:
