@@ -29,7 +29,7 @@ class Both(torch.nn.Module):
 CASES = {  # 21 images in batches of 5: the last one has fewer images than there are processes
     'bce': (partial(WeightedBCE, 3.0), 'background'), 'bce, border ignored': (partial(WeightedBCE, 3.0), 'ignore'),
     'dice per image': (partial(DiceLoss, per_image=True), 'background'), 'dice per image, border ignored': (partial(DiceLoss, per_image=True), 'ignore'),
-    'dice': (DiceLoss, 'background'), 'dice, border ignored': (DiceLoss, 'ignore')}
+    'a loss without sums': (Both, 'background'), 'dice': (DiceLoss, 'background'), 'dice, border ignored': (DiceLoss, 'ignore')}
 
 
 def freeze_norms(model):

@@ -32,7 +32,7 @@ def test_figures_follow_from_the_kept_measurements(folder):
     assert len(history) == metrics['epochs'] == config['config']['recipe']['epochs'] and folder.parent.name == config['config']['variant']
     if config['config']['protocol'] == 'published':  # weights by the lowest loss, and no test split: most of it was trained on
         assert metrics['best_epoch'] == 1 + int(np.argmin([float(row['val_loss']) for row in history])) and 'test' not in metrics
-    else: assert metrics['best_epoch'] == 1 + int(np.argmax([float(row['val_iou']) for row in history])) and 'test' in metrics
+    else: assert metrics['best_epoch'] == 1 + int(np.argmax([float(row['val_' + config['config']['recipe']['select']]) for row in history])) and 'test' in metrics
     with np.load(folder / 'evaluation.npz') as kept:
         for part in {'val', 'test'} & set(metrics):
             counts = torch.from_numpy(kept[f'{part}_counts'].astype(np.int64))

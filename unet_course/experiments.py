@@ -53,18 +53,17 @@ def parse_variants(
     text: str,  # ids or aliases separated by commas: 'exp1,mp-ups-dice', 'experiments', 'factorial'
 ) -> list[Variant]:
     "Return the variants that `text` names, in its order, each once."
-    series, found = dict(experiments=[*EXPERIMENTS.values()], factorial=FACTORIAL), []
-    factors = DOWNSAMPLE, UPSAMPLE, LOSSES
+    known = dict(experiments=[*EXPERIMENTS.values()], factorial=FACTORIAL)
+    known |= {name: [variant] for name, variant in EXPERIMENTS.items()}
+    found = []
     for name in filter(None, (part.strip() for part in text.split(','))):
         parts = name.split('-')
-        if name in series: found += series[name]
-        elif name in EXPERIMENTS: found.append(EXPERIMENTS[name])
-        elif len(parts) == 3 and all(part in known for part, known in zip(parts, factors)):
-            found.append(Variant(*parts))
-        else:
-            down, up, loss = (', '.join(known) for known in factors)
+        new = known.get(name) or ([Variant(*parts)] if len(parts) == 3 else [])
+        if not new or new[0].down not in DOWNSAMPLE or new[0].up not in UPSAMPLE or new[0].loss not in LOSSES:
+            down, up, loss = (', '.join(names) for names in (DOWNSAMPLE, UPSAMPLE, LOSSES))
             raise CourseError(f'variant {name!r}: use exp1 to exp4, experiments, factorial, or <down>-'
                               f'<up>-<loss> with down one of {down}; up one of {up}; loss one of {loss}')
+        found += new
     if not found: raise CourseError('no variant given; use for example exp1,exp2 or factorial')
     return list(dict.fromkeys(found))
 
