@@ -35,7 +35,7 @@ class BuildWithCourse(build_py):
             rank = config['border'] == 'background', not config.get('init'), config['size'], len(seeds), config['width'], config['recipe']['epochs']
             if config['protocol'] != 'published': repeated.append((*rank, setting.relative_to(results).as_posix(), first))
         analysed = [f'{setting}/{variant}/{first}/evaluation.npz' for *_, setting, first in sorted(repeated)[-1:] for variant in FACTORIAL]
-        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
+        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'json', 'css', 'in', 'jpg'))]),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():
