@@ -151,7 +151,7 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
 
 
 def test_cache_is_shown_and_cleared(capsys, tmp_path):
-    from unet_course.datasets.oxford_pets import cache_dir
+    from unet_course.datasets.decode_once import cache_dir
     cache_dir().mkdir(parents=True, exist_ok=True)
     decoded, mine = cache_dir() / 'pets-64px-0123abcd-4567ef', cache_dir() / 'thesis.txt'
     decoded.mkdir()
@@ -197,8 +197,3 @@ def test_notebooks_are_copied_and_answers_kept(capsys, tmp_path):
 def test_python_m_and_quick_help():
     done = subprocess.run([sys.executable, '-X', 'importtime', '-m', 'unet_course', '--help'], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and 'unet-course' in done.stdout and '| torch' not in done.stderr
-
-
-def test_training_needs_no_plots_and_no_widgets():
-    code = "import sys, unet_course.experiments; print(sorted({'matplotlib', 'ipywidgets', 'torchmetrics', 'torchvision'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout.strip() == '[]'

@@ -151,9 +151,11 @@ def export_command(
 ) -> int:
     "Exit code of `export`: write networks as ONNX files, or the playground with them; each is checked against PyTorch first."
     from unet_course.experiments import FACTORIAL
-    from unet_course.views.export import export_onnx, refuse_twins, write_playground
-    if bool(args.sources) == args.all: raise ValueError('give variants or best.pth files, or --all for the eight networks of the package')
-    if args.runtime and args.format != 'playground': raise ValueError('--runtime goes with --format playground')
+    from unet_course.support.files import CourseError
+    from unet_course.views.export import export_onnx, refuse_twins
+    from unet_course.views.page import write_playground
+    if bool(args.sources) == args.all: raise CourseError('give variants or best.pth files, or --all for the eight networks of the package')
+    if args.runtime and args.format != 'playground': raise CourseError('--runtime goes with --format playground')
     sources = [variant.id for variant in FACTORIAL] if args.all else args.sources
     if args.format == 'playground': write_playground(sources, args.out, args.runtime, args.precision)
     else:
@@ -180,7 +182,7 @@ def cache_command(
 ) -> int:
     "Exit code of `cache`: say where the decoded images are and how large they are; with --clear delete them."
     import shutil
-    from unet_course.datasets.oxford_pets import cache_dir
+    from unet_course.datasets.decode_once import cache_dir
     folder = cache_dir()
     ours = [p for pattern in ('pets-*px-*-*', 'pets-*px-*.lock') for p in folder.glob(pattern)]  # the folder may be a person's own, with other things in it
     size = sum(p.stat().st_size for path in ours for p in [path, *path.rglob('*')] if p.is_file())
@@ -217,7 +219,8 @@ def examine() -> list[tuple[bool, str, str]]:
     from importlib.metadata import PackageNotFoundError, version
     found = [(sys.version_info >= (3, 11), f'Python {platform.python_version()} on {platform.system()} {platform.machine()}', 'use Python 3.11 or newer'), *examine_torch()]
     if not found[1][0]: return found
-    from unet_course.datasets.oxford_pets import cache_dir, data_root, find_pets
+    from unet_course.datasets.decode_once import cache_dir
+    from unet_course.datasets.oxford_pets import data_root, find_pets
     from unet_course.support.files import CourseError, package_folder
 
     def installed(name):
