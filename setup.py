@@ -19,8 +19,8 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 class BuildWithCourse(build_py):
     """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
-    Per-image measurements are copied for the first seed of the setting that chapter 06 analyses, the largest with all eight variants and several seeds:
-    all of them would outgrow the wheel.
+    Per-image measurements are copied for the first seed of the setting that carries the verdicts (`find_factorials` has the same
+    order, and a test holds the two together): all of them would outgrow the wheel.
     """
 
     def run(self):
@@ -32,9 +32,10 @@ class BuildWithCourse(build_py):
             if len(seeds) < 2: continue
             first = min(seeds, key=lambda name: int(name.removeprefix('seed')))
             config = json.loads((setting / FACTORIAL[0] / first / 'config.json').read_text(encoding='utf-8'))['config']
-            if config['protocol'] != 'published': repeated.append((config['border'] == 'background', config['width'], config['size'], config['recipe']['epochs'], setting.relative_to(results).as_posix(), first))
+            rank = config['border'] == 'background', not config.get('init'), config['size'], len(seeds), config['width'], config['recipe']['epochs']
+            if config['protocol'] != 'published': repeated.append((*rank, setting.relative_to(results).as_posix(), first))
         analysed = [f'{setting}/{variant}/{first}/evaluation.npz' for *_, setting, first in sorted(repeated)[-1:] for variant in FACTORIAL]
-        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'css', 'in', 'jpg'))]),
+        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'json', 'css', 'in', 'jpg'))]),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():

@@ -120,16 +120,22 @@ class Segmenter:
         own = dict(model=self.model.config, size=self.size, threshold=self.threshold, value_range=list(self.value_range))
         return save_weights(path, self.model.state_dict(), self.config | own)
 
+    def square(self,
+        image,  # one picture, as `to_photo` takes it
+    ) -> torch.Tensor:  # float32 [1, 3, size, size] in 0..1, on the network's device
+        "Return the picture as the network takes it: squashed to the square that it was trained on."
+        photo = to_photo(image, self.value_range).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
+        return normalize(pixels.to(next(self.model.parameters()).device))
+
     @torch.inference_mode()
     def logits(self,
         image,  # one picture, as `to_photo` takes it
     ) -> torch.Tensor:  # float32 [size, size], on the CPU
-        "Return the network's logits for the picture, squashed to the square that it was trained on."
-        photo = to_photo(image, self.value_range).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
+        "Return the network's logits for the picture's square."
         training = self.model.training
         self.model.eval()  # a network in the middle of its training is asked too
-        try: return self.model(normalize(pixels.to(next(self.model.parameters()).device)))[0, 0].float().cpu()
+        try: return self.model(self.square(image))[0, 0].float().cpu()
         finally: self.model.train(training)
 
     def probability(self,
@@ -218,7 +224,7 @@ def load_pretrained(
 # %% ../nbs/workshop/prediction.ipynb #1f3831b8
 def predict_files(
     paths: list[Path],  # pictures, folders of pictures, patterns such as photos/*.jpg
-    segmenter: Segmenter,
+    segmenter: Segmenter,  # what makes the masks
     out: Path,  # the mask's file for one picture; else a folder, where each mask is <name>.png
     threshold: float | None = None,  # in (0, 1); None: the network's own
     log=print,  # is called with a line for each mask
