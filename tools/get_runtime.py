@@ -3,7 +3,7 @@ into _runtime/, and axe-core, with which the tests look for barriers on a page, 
 
     python tools/get_runtime.py
 
-Version and hashes of onnxruntime-web are those of `unet_course.views.export.RUNTIME`. After a change of version, --print gives the new entries.
+Version and hashes of onnxruntime-web are those of `nbs/playground/runtime.json`. After a change of version, --print gives the new entries.
 """
 import argparse
 import shutil
@@ -15,8 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.views.export import RUNTIME, integrity  # noqa: E402
+from unet_course.views.page import integrity, runtime_files  # noqa: E402
 
+RUNTIME = runtime_files()
 AXE = dict(version='4.14.1', file='axe.min.js', integrity='sha384-xt1SFg49QaDwsyt0Xfs2XAyBtYPClXl3X2q5OOLeGAUmq9jZTYIMdztpF99WdhiH')
 PACKAGES = [
     ('onnxruntime-web', RUNTIME['version'], 'dist/', [part for name in ('wasm', 'webgpu') for part in RUNTIME[name]], ROOT / '_runtime'),

@@ -142,7 +142,8 @@ class DiceLoss(nn.Module):
         return f'smooth={self.smooth:g}, per_image={self.per_image}'
 
 # %% ../nbs/03_losses.ipynb #1fb0fe76
-LOSSES = {'bce': WeightedBCE, 'bce1': partial(WeightedBCE, pos_weight=1.0), 'dice': DiceLoss}  # the last part of a variant's id
+LOSSES = {'bce': WeightedBCE, 'bce_unweighted': partial(WeightedBCE, pos_weight=1.0),
+          'dice': DiceLoss}  # the last part of a variant's id
 
 # %% ../nbs/03_losses.ipynb #4a0aad0a
 def make_loss(
@@ -150,6 +151,7 @@ def make_loss(
     **kwargs,  # arguments of that loss
 ) -> nn.Module:  # called with (logits, targets)
     "Returns the loss of that name. Raises ValueError for a name or an argument that does not exist."
+    if name == 'bce1': name = 'bce_unweighted'  # its old name
     if name not in LOSSES: raise ValueError(f'loss must be one of {", ".join(LOSSES)}, not {name!r}; register another in LOSSES')
     allowed = list(inspect.signature(LOSSES[name]).parameters)
     if unknown := sorted(set(kwargs) - set(allowed)):
