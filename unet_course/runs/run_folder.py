@@ -108,6 +108,11 @@ class RunFolder:
         return read_history(self.path / self.HISTORY)
 
     @property
+    def has_arrays(self) -> bool:
+        "True if the measurements of single images are here; an installed package has some runs' only."
+        return (self.path / self.ARRAYS).is_file()
+
+    @property
     def arrays(self) -> dict:
         "What was measured, image by image."
         with np.load(self.path / self.ARRAYS) as stored: return dict(stored)
