@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE, DoubleConv
-from unet_course.factory import UNet, count_macs, count_parameters, create_model, pad_to_multiple
+from unet_course.factory import UNet, count_macs, count_parameters, create_model, macs_by_module, pad_to_multiple
 from unet_course.support.text import markdown_table
 from unet_course.views.architecture import architecture_explorer, architecture_report, architecture_twin, draw_unet, short_number, stage_table
 
@@ -103,7 +103,7 @@ def test_wrong_images_are_refused(images):
 
 @pytest.mark.parametrize('config, words', [
     (dict(width=16), ['config', "'width'", 'base_width']),
-    (dict(base_width=0), ['base_width', '0', 'at least 1']),
+    (dict(base_width=0), ['base_width', '0', 'from 1 to']),
     (dict(base_width=16.0), ['base_width', '16.0']),
     (dict(depth=True), ['depth', 'True']),
     (dict(in_channels='3'), ['in_channels', "'3'"]),
@@ -171,9 +171,8 @@ def test_macs_by_hand():
 def test_macs_of_a_module_that_is_called_twice():
     twice = nn.Conv2d(3, 3, 3, padding=1)
     assert count_macs(nn.Sequential(twice, twice), 8) == 2 * 3 * 3 * 9 * 8 * 8
-    model = nn.Sequential(twice)
-    model.config = object()  # somebody else's, not a mapping
-    assert count_macs(model, 8) == 3 * 3 * 9 * 8 * 8
+    assert macs_by_module(nn.Sequential(nn.ReLU(), twice), 8) == {'': 3 * 3 * 9 * 8 * 8, '1': 3 * 3 * 9 * 8 * 8}
+    assert count_macs(nn.ReLU(), 8) == 0
 
 
 def test_macs_of_a_small_unet_by_hand():
@@ -191,8 +190,9 @@ def test_counting_leaves_the_model_alone():
     count_macs(model, 16)
     assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
-    with pytest.raises(ValueError, match='^size: 0 given'):
+    with pytest.raises(ValueError, match=r'^images: shape \(2, 3, 0, 0\)'):
         stage_table(model, 0)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_counting_cleans_up_after_an_error():

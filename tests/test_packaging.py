@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from unet_course.analysis import find_factorials
+from unet_course.runs.factorials import find_factorials
 
 PARSER = configparser.ConfigParser(delimiters=['='])
 PARSER.read(ROOT / 'settings.ini', encoding='utf-8')
@@ -109,7 +109,7 @@ def test_the_installed_command_trains_and_copies_the_notebooks(built, tmp_path):
 
 def test_the_wheel_holds_the_arrays_that_chapter_06_reads(built):
     analysed = find_factorials(ROOT / 'results')[0]
-    expected = {(row['folder'].relative_to(ROOT) / 'evaluation.npz').as_posix() for (seed, _), row in analysed.runs.items() if seed == analysed.seeds[0]}
+    expected = {(run.path.relative_to(ROOT) / run.ARRAYS).as_posix() for (seed, _), run in analysed.folders.items() if seed == analysed.seeds[0]}
     assert {name.removeprefix(SETTINGS['lib_name'] + '/') for name in contents(built[0]) if name.endswith('.npz')} == expected and len(expected) == 8
 
 

@@ -344,9 +344,10 @@ class Playground {
     if (view === 'loupe' && !wanted.get('b')) wanted.set('b', [down, other[up], loss].join('-'));
     if (manifest.models[wanted.get('b')]) this.state.variants.b = wanted.get('b');
     this.state.compare = Boolean(manifest.models[wanted.get('b')]);
-    this.build();
+    const markup = this.$('.pg-markup');  // in a script element: where a notebook's scripts are stripped, no dead button is left over
+    markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
-    this.$('.pg-app').hidden = false;
+    this.build();
     await this.openSample(manifest.samples.find(s => s.name === wanted.get('picture')) ?? manifest.samples[0]);
     if (view) await this.look(view);
     this.root.dataset.ready = 'yes';
@@ -377,7 +378,7 @@ class Playground {
     on('.pg-overlay', 'input', () => this.draw());
     for (const radio of this.root.querySelectorAll('[name=pg-view]')) radio.addEventListener('change', () => this.draw());
     on('.pg-backend', 'change', () => this.update());
-    on('.pg-run', 'click', () => { state.asked = true; this.update(); });
+    on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
     on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
@@ -421,6 +422,9 @@ class Playground {
   fail(text) { const box = this.$('.pg-error'); box.hidden = !text; box.textContent = text ?? ''; }
 
   busy(on) { this.$('.pg-loading').hidden = !on; this.root.setAttribute('aria-busy', String(on)); }
+
+  // What a screen reader is told; on the page the captions say it.
+  say(text) { this.$('.pg-said').textContent = text; }
 
   choose(network, place, level) {
     const parts = this.state.variants[network].split('-');
@@ -493,6 +497,7 @@ class Playground {
         return this.draw();
       }
       this.busy(files.length > 0);
+      if (files.length) this.say('Loading the network');
       try {
         await this.networks.prepare(variants, backend, (text, share) => { this.$('.pg-loading-text').textContent = text; this.$('progress').value = share; });
       } catch (error) {
@@ -507,6 +512,7 @@ class Playground {
       if (turn !== this.turn) return;
       Object.assign(state, {results, backend});
       this.draw();
+      this.say([...nets, ...(state.compare ? ['last'] : [])].map(name => this.panel(name).querySelector('figcaption').textContent).join('. '));
       this.looking()?.draw();
     } catch (error) {
       if (turn !== this.turn) return;
@@ -514,6 +520,7 @@ class Playground {
       state.asked = false;
       this.$('.pg-ask').hidden = false;
       this.$('.pg-run').textContent = 'Try again';
+      if (document.activeElement === this.$('.pg-stage')) this.$('.pg-run').focus();
     } finally { if (turn === this.turn) this.busy(false); }  // the bar is the latest question's
   }
 
