@@ -13,7 +13,7 @@ from benchmarks.job import PYTHON
 from benchmarks.measuring import child, now, on_the_wall, peak_memory, row, run_process, take_turns
 from benchmarks.step import Step, a_batch
 from unet_course.data import Pets, batches
-from unet_course.datasets.oxford_pets import open_cache
+from unet_course.datasets.decode_once import open_cache
 from unet_course.factory import create_model
 from unet_course.support.device import choose_amp
 

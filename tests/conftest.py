@@ -2,6 +2,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault('OMP_NUM_THREADS', '1')  # small networks: two threads wait for each other, most of all beside another process
+
 import pytest
 from hypothesis import settings
 

@@ -14,7 +14,7 @@ if os.name == 'posix': processes.set_forkserver_preload(['unet_course.cli', 'une
 
 SETTING = '--data synthetic --variants exp2 --width 4 --size 32 --epochs 2 --batch-size 4 --amp off --device cpu --checkpoint-minutes 0'.split()
 IMAGES = 24  # of these 17 train: 5 steps an epoch, the last of one image
-CLOCK = ('seconds', 'images_per_second', 'peak_memory_mb')  # columns of the history that may differ
+CLOCK = ('seconds', 'processor_seconds', 'images_per_second', 'peak_memory_mb')  # columns of the history that may differ
 
 
 def command(words, log, images, environment, prepare):

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from unet_course import cli
+from unet_course import __version__, cli
 from unet_course.cli import main, make_parser
 
 
@@ -56,10 +57,64 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch, error):
     assert code == 2 and err.count('\n') == 1 and 'not enough memory' in err and '--batch-size' in err
 
 
-def test_other_faults_of_ours_keep_their_traceback(monkeypatch):
-    def broken(args): raise RuntimeError('an illegal memory access was encountered')
+@pytest.mark.parametrize('error', [RuntimeError('an illegal memory access was encountered'), ValueError('too many values to unpack'), FileNotFoundError(2, 'No such file', 'x'), TypeError('a bug')])
+def test_bugs_of_ours_show_themselves(monkeypatch, error):
+    def broken(args): raise error
     monkeypatch.setattr(cli, 'table_command', broken)
-    with pytest.raises(RuntimeError, match='illegal'): main(['table', 'runs'])
+    with pytest.raises(type(error), match=re.escape(str(error))): main(['table', 'runs'])
+
+
+def test_debug_shows_the_traceback_of_an_error_beside_its_line(capsys, tmp_path):
+    code, _, err = call(capsys, '--debug', 'table', tmp_path)
+    assert code == 2 and 'Traceback' in err and 'table_command' in err and err.splitlines()[-1].startswith('unet-course: error: no finished run below')
+
+
+@pytest.mark.parametrize('error', [PermissionError(13, 'Permission denied', '/srv/runs'), OSError(30, 'Read-only file system', '/srv/runs'), OSError(28, 'No space left on device', '/srv/runs')])
+def test_a_place_that_cannot_be_written_names_what_moves_it(capsys, monkeypatch, error):
+    def full(args): raise error
+    monkeypatch.setattr(cli, 'table_command', full)
+    code, _, err = call(capsys, 'table', 'runs')
+    assert code == 2 and err.count('\n') == 1 and '/srv/runs' in err and all(word in err for word in ('--out', '--root', 'UNET_COURSE_DATA', 'UNET_COURSE_CACHE'))
+
+
+def test_version(capsys):
+    code, out, _ = call(capsys, '--version')
+    assert code == 0 and __version__ in out
+
+
+def test_run_says_at_once_what_it_does_and_at_the_end_where_things_lie(tmp_path):
+    words = ['run', '--data', 'synthetic', '--variants', 'exp2', '--width', '4', '--size', '32', '--epochs', '1', '--device', 'cpu', '--out', str(tmp_path / 'out')]
+    process = subprocess.Popen([sys.executable, '-m', 'unet_course', *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ, OMP_NUM_THREADS='1'))
+    started, first = time.monotonic(), process.stdout.readline()
+    said_after, (rest, err) = time.monotonic() - started, process.communicate(timeout=300)
+    took = time.monotonic() - started
+    assert process.returncode == 0, err
+    assert 'exp2' in first and 'synthetic' in first and 'PyTorch' in first and said_after < took / 3
+    assert rest.startswith('1 run: synthetic pets') and 'warning' not in rest
+    folder = tmp_path / 'out/synthetic-course-w4-32px-1ep'
+    last = rest.strip().splitlines()[-2:]
+    assert str(folder) in last[0] and f'unet-course table {folder}' in last[0] and f'--weights {folder / "mp-tr-dice/seed0/best.pth"}' in last[1]
+
+
+def test_the_table_on_a_screen_is_no_wider_than_it(capsys, tmp_path, monkeypatch):
+    words = ['run', '--data', 'synthetic', '--variants', 'exp1,exp2', '--width', 4, '--size', 32, '--epochs', 1, '--device', 'cpu', '--out', tmp_path]
+    call(capsys, *words)
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: True, raising=False)
+    monkeypatch.setenv('COLUMNS', '60')
+    code, out, _ = call(capsys, *words)
+    table = out[out.index('\n\n'):out.index('The runs are in')]
+    assert code == 0 and 'all done before' in out and '|' not in table and 'exp1 mp-tr-bce' in table and max(map(len, table.splitlines())) <= 60
+
+
+def test_nothing_is_fetched_unless_asked_for(capsys, tmp_path, monkeypatch):
+    from unet_course.datasets import oxford_pets
+    asked = []
+    monkeypatch.setattr(oxford_pets, 'download_pets', lambda root: asked.append(root))
+    words = ['run', '--data', 'pets', '--root', tmp_path / 'nothing', '--out', tmp_path / 'out']
+    code, out, err = call(capsys, *words)
+    assert code == 2 and asked == [] and err.count('\n') == 1 and str(tmp_path / 'nothing') in err and 'download' in err and '811 MB' in err and not (tmp_path / 'out').exists()
+    call(capsys, *words, '--download')
+    assert asked == [tmp_path / 'nothing']
 
 
 def test_output_that_cannot_hold_a_dash_is_written_all_the_same(tmp_path):
@@ -79,7 +134,7 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     setting = ['--data', 'synthetic', '--width', 4, '--size', 32, '--epochs', 1]
     code, out, err = call(capsys, 'run', *setting, '--variants', 'exp1,exp4', '--seeds', '0,1', '--shard', '0/2', '--out', 'a')
-    assert code == 0 and '2 runs: procedural pets' in out and 'about' in out and '| Experiment |' in out
+    assert code == 0 and '2 runs: synthetic pets' in out and 'about' in out and '| Experiment |' in out
     code, _, _ = call(capsys, 'run', *setting, '--variants', 'exp1,exp4', '--seeds', '0,1', '--shard', '1/2', '--out', 'b')
     code, out, _ = call(capsys, 'table', 'a', 'b', '--format', 'json')
     rows = json.loads(out)
@@ -96,7 +151,7 @@ def test_the_whole_job(capsys, tmp_path, monkeypatch):
 
 
 def test_cache_is_shown_and_cleared(capsys, tmp_path):
-    from unet_course.datasets.oxford_pets import cache_dir
+    from unet_course.datasets.decode_once import cache_dir
     cache_dir().mkdir(parents=True, exist_ok=True)
     decoded, mine = cache_dir() / 'pets-64px-0123abcd-4567ef', cache_dir() / 'thesis.txt'
     decoded.mkdir()
@@ -142,8 +197,3 @@ def test_notebooks_are_copied_and_answers_kept(capsys, tmp_path):
 def test_python_m_and_quick_help():
     done = subprocess.run([sys.executable, '-X', 'importtime', '-m', 'unet_course', '--help'], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and 'unet-course' in done.stdout and '| torch' not in done.stderr
-
-
-def test_training_needs_no_plots_and_no_widgets():
-    code = "import sys, unet_course.experiments; print(sorted({'matplotlib', 'ipywidgets', 'torchmetrics', 'torchvision'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=120).stdout.strip() == '[]'

@@ -17,11 +17,12 @@ from filelock import FileLock
 from PIL import Image
 
 import unet_course.data as data
-import unet_course.datasets.oxford_pets as oxford_pets
+import unet_course.datasets.decode_once as decode_once
 from unet_course.data import (
     AUGMENTATION, BACKGROUND, BORDER, IGNORE, PET, Pets, augment, augmentation_table, batches, course_split, epoch_order, make_targets,
     normalize, published_split, show_pets)
-from unet_course.datasets.oxford_pets import cache_dir, check_pets, data_root, find_pets, load_pets, read_lists, read_pair, read_pairs, require_pets
+from unet_course.datasets.decode_once import cache_dir
+from unet_course.datasets.oxford_pets import check_pets, data_root, find_pets, load_pets, read_lists, read_pair, read_pairs, require_pets
 from unet_course.datasets.synthetic import pets_or_synthetic, synthetic_pets
 from unet_course.support.files import CourseError
 from unet_course.support.pictures import to_rgb
@@ -80,13 +81,13 @@ def test_pets_keep_their_layout_and_their_rows_together(drawn):
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(images=torch.zeros(24, 3, 32, 48, dtype=torch.uint8)), r'images are torch.uint8 \[24, 3, 32, 48\]: uint8 \[24, 3, side, side\]'),
+    (dict(images=torch.zeros(24, 3, 32, 48, dtype=torch.uint8)), r'images are torch.uint8 \[24, 3, 32, 48\]: give uint8 \[24, 3, 48, 48\]'),
     (dict(images=torch.zeros(24, 3, 32, 32)), 'images are torch.float32'),
-    (dict(images=torch.zeros(24, 1, 32, 32, dtype=torch.uint8)), 'a square colour picture'),
-    (dict(trimaps=torch.ones(24, 1, 32, 32, dtype=torch.uint8)), r'trimaps are torch.uint8 \[24, 1, 32, 32\]: uint8 \[24, 32, 32\]'),
+    (dict(images=torch.zeros(24, 1, 32, 32, dtype=torch.uint8)), r'give uint8 \[24, 3, 32, 32\]'),
+    (dict(trimaps=torch.ones(24, 1, 32, 32, dtype=torch.uint8)), r'trimaps are torch.uint8 \[24, 1, 32, 32\]: give uint8 \[24, 32, 32\]'),
     (dict(trimaps=torch.ones(24, 32, 32)), 'trimaps are torch.float32'),
     (dict(breeds=torch.ones(23, dtype=torch.int64)), '23 breeds and 24 marks of the test split for 24 names'),
-    (dict(names=['one']), r'\[1, 3, side, side\]')], ids=lambda x: '' if isinstance(x, str) else next(iter(x)))
+    (dict(names=['one']), r'\[1, 3, 32, 32\]')], ids=lambda x: '' if isinstance(x, str) else next(iter(x)))
 def test_pets_of_other_shapes_are_refused(drawn, change, message):
     with pytest.raises(ValueError, match=message): replace(drawn, **change)
 
@@ -118,7 +119,7 @@ def test_lists_decide_in_the_order_of_file_names(folder):
 
 @pytest.mark.parametrize('line, said', [
     ('beagle_2', "'beagle_2'"), ('beagle_2 38 1 1', "'beagle_2 38 1 1'.* class of 1 to 37"), ('beagle_2 0 1 1', "'beagle_2 0 1 1'.* class of 1 to 37"),
-    ('beagle_2 x 1 1', "'beagle_2 x 1 1'"), ('beagle_1 3 1 1', 'beagle_1 is listed twice')])
+    ('beagle_2 x 1 1', "'beagle_2 x 1 1'"), ('beagle_1 3 1 1', 'beagle_1 is in trainval.txt already')])
 def test_a_faulty_line_is_named_by_file_and_number(folder, line, said):
     with open(folder / 'annotations/trainval.txt', 'a') as file: file.write(line + '\n')
     for function in (read_lists, find_pets, load_pets, check_pets, pets_or_synthetic):
@@ -129,7 +130,7 @@ def test_a_faulty_line_is_named_by_file_and_number(folder, line, said):
 
 def test_a_name_in_both_lists_is_refused(folder):
     with open(folder / 'annotations/test.txt', 'a') as file: file.write('beagle_1 1 2 1\n')
-    with pytest.raises(CourseError, match=r'annotations/test\.txt, line 2: beagle_1 is listed twice, to train and to test'): find_pets(folder)
+    with pytest.raises(CourseError, match=r'annotations/test\.txt, line 2: beagle_1 is in trainval.txt already'): find_pets(folder)
 
 
 def test_five_faults_are_shown_and_the_rest_counted(folder):
@@ -174,7 +175,7 @@ def test_find_accepts_root_or_folder_and_ignores_what_no_list_names(folder):
 def test_a_missing_file_is_named(folder, missing):
     (folder / missing).unlink()
     for function in (find_pets, require_pets, load_pets, check_pets):
-        with pytest.raises(CourseError, match=rf'{missing}: (missing|no such file).*unet-course download') as caught: function(folder.parent)
+        with pytest.raises(CourseError, match=rf'{missing}: (missing|No such file).*unet-course download') as caught: function(folder.parent)
         assert str(folder) in str(caught.value) and '; and ' not in str(caught.value)
     with pytest.raises(CourseError, match=missing): pets_or_synthetic(16, n=3, root=folder.parent)
 
@@ -208,7 +209,7 @@ def test_two_empty_folders_are_a_broken_dataset_and_nothing_is_none(tmp_path):
     for function in (load_pets, check_pets, require_pets):
         with pytest.raises(CourseError, match=r'unet-course download.*811 MB.*--root or UNET_COURSE_DATA'): function(tmp_path)
     (tmp_path / 'oxford-iiit-pet').mkdir()
-    with pytest.raises(CourseError, match=r'annotations/trainval\.txt: no such file'): find_pets(tmp_path)
+    with pytest.raises(CourseError, match=r'annotations/trainval\.txt: No such file'): find_pets(tmp_path)
 
 
 # ---------------------------------------------------------------- strangers' files
@@ -301,8 +302,8 @@ def test_damage_is_refused_by_name_with_the_count_of_the_rest(folder, how):
     damage(folder, how)
     for function in (check_pets, partial(load_pets, size=16)):
         with pytest.raises(ValueError, match=DAMAGE[how]) as caught: function(folder.parent)
-        assert str(caught.value).startswith('1 of 4 pairs cannot be used (3 are good): ') and '\n' not in str(caught.value)
-        assert str(folder) not in str(caught.value).split(': ', 1)[1].split('. Replace')[0]
+        assert str(caught.value).startswith(f'1 of 4 pairs in {folder} cannot be used: ') and '\n' not in str(caught.value)
+        assert str(folder) not in str(caught.value).split(': ', 1)[1]
     assert not list(cache_dir().glob('**/*.npy'))
 
 
@@ -310,7 +311,7 @@ def test_many_bad_files_are_listed_up_to_ten(tmp_path):
     names = [f'pug_{i:02d}' for i in range(15)]
     folder = make_layout(tmp_path / 'root', names)
     for name in names[:12]: (folder / f'images/{name}.jpg').write_text('x')
-    with pytest.raises(ValueError, match=r'^12 of 15 pairs cannot be used \(3 are good\)') as caught: check_pets(folder)
+    with pytest.raises(ValueError, match=r'^12 of 15 pairs in .* cannot be used') as caught: check_pets(folder)
     assert str(caught.value).count('not an image') == 10 and 'and 2 more' in str(caught.value)
 
 
@@ -346,7 +347,7 @@ def test_second_time_reads_the_cache_and_writes_never_reach_it(folder, monkeypat
     first = load_pets(folder, 16)
     original = first.images.clone()
     first.images.zero_()
-    monkeypatch.setattr(oxford_pets, 'write_cache', no_decoding)
+    monkeypatch.setattr(decode_once, 'write_cache', no_decoding)
     assert torch.equal(load_pets(folder, 16).images, original) and original.any()
     with pytest.raises(AssertionError, match='decoded again'): load_pets(folder, 17)  # another size is another cache
 
@@ -377,7 +378,7 @@ def test_torn_cache_is_built_again(folder, torn, left):
 def test_interrupted_build_leaves_nothing_and_is_built_clean(folder, monkeypatch):
     def stop(*args): raise KeyboardInterrupt
     with monkeypatch.context() as patch:
-        patch.setattr(oxford_pets.os, 'fsync', stop)
+        patch.setattr(np.memmap, 'flush', stop)
         with pytest.raises(KeyboardInterrupt): load_pets(folder, 16)
     assert cached() == []
     load_pets(folder, 16)
@@ -397,11 +398,18 @@ def test_two_processes_at_once_decode_once(tmp_path):
     assert len(cached()) == 1
 
 
+def test_a_disk_that_is_too_small_is_named_before_the_first_image(folder, monkeypatch):
+    monkeypatch.setattr(decode_once.shutil, 'disk_usage', lambda path: type('Usage', (), dict(free=3 * 2**20)))
+    with pytest.raises(CourseError, match='4 MiB are needed in .*, 3 are free.*UNET_COURSE_CACHE'): load_pets(folder, 512)
+    assert cached() == []
+    assert len(load_pets(folder, 256)) == 4
+
+
 def test_the_wait_for_another_process_is_bounded(folder, monkeypatch):
     load_pets(folder, 16)
     lock = next(cache_dir().glob('*.lock'))
     os.utime(folder / 'images/pug_1.jpg', (1, 1))
-    monkeypatch.setattr(oxford_pets, 'FileLock', lambda path, timeout: FileLock(path, timeout=min(timeout, .2)))
+    monkeypatch.setattr(decode_once, 'FileLock', lambda path, timeout: FileLock(path, timeout=min(timeout, .2)))
     with FileLock(lock), pytest.raises(CourseError, match='another process'): load_pets(folder, 16)
     assert len(load_pets(folder, 16)) == 4
 
@@ -446,13 +454,13 @@ def test_course_split_of_drawn_pets():
     assert {part: len(rows) for part, rows in split.items()} == dict(train=70, val=10, test=20)
     assert torch.cat(list(split.values())).sort().values.tolist() == list(range(100))
     assert all(len(rows) for rows in course_split(fake_pets([(3, 0)], 'synthetic')).values())
-    with pytest.raises(ValueError, match='at least 3'): course_split(fake_pets([(2, 0)], 'synthetic'))
+    with pytest.raises(CourseError, match='0 pictures to train with'): course_split(fake_pets([(2, 0)], 'synthetic'))
 
 
 def test_course_split_leaves_no_part_empty():
     assert len(course_split(fake_pets([(10, 0)]))['val']) == 1
-    with pytest.raises(ValueError, match='9 pictures leaves 9 to train with and 0 to validate on'): course_split(fake_pets([(9, 4)]))
-    with pytest.raises(ValueError, match='0 to train with'): course_split(fake_pets([(4, 0)], 'synthetic'), .7)
+    with pytest.raises(ValueError, match='9 pictures to train with and 0 to validate on'): course_split(fake_pets([(9, 4)]))
+    with pytest.raises(CourseError, match='0 pictures to train with'): course_split(fake_pets([(4, 0)], 'synthetic'), .7)
 
 
 @pytest.mark.parametrize('rows', [torch.tensor([True, False] * 12), np.arange(24) > 3, [True, False], [1.7], torch.ones(3)], ids=['mask', 'numpy mask', 'list', 'fraction', 'floats'])
@@ -603,6 +611,16 @@ def test_batches_with_a_seed_follow_order_and_table(drawn):
     assert not torch.allclose(images, normalize(drawn.images[order]), atol=.1)
 
 
+def test_flips_mirror_half_of_the_images_and_change_nothing_else(drawn):
+    order, mirrored = epoch_order(24, 5, 1), augmentation_table(24, 5, 1)[:, 0] > .5
+    assert 0 < mirrored.sum() < 24
+    images, targets = (torch.cat(part) for part in zip(*batches(drawn, torch.arange(24), 7, seed=5, epoch=1, flips=True)))
+    for i, image, target in zip(order.tolist(), images, targets):
+        same, seen = normalize(drawn.images[i]), make_targets(drawn.trimaps[i:i + 1])[0]
+        assert torch.equal(image, same.flip(-1) if mirrored[i] else same) and torch.equal(target, seen.flip(-1) if mirrored[i] else seen)
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in batches(drawn, torch.arange(24), 7, seed=5, flips=True))
+
+
 def test_skipped_batches_cost_nothing_and_change_nothing(drawn, monkeypatch):
     options = dict(seed=2, epoch=3, augmented=True)
     whole = list(batches(drawn, torch.arange(24), 5, **options))
@@ -627,7 +645,7 @@ def test_shards_are_the_batch_dealt_out(drawn):
     assert (parts[0][2][1] != IGNORE).any() and (parts[1][2][1] == IGNORE).all()
 
 
-@pytest.mark.parametrize('wrong, options', [('batch_size=0', dict(batch_size=0)), ('needs a seed', dict(augmented=True)), ("border='no'", dict(border='no')), ('shard=', dict(shard=(2, 2)))])
+@pytest.mark.parametrize('wrong, options', [('batch_size=0', dict(batch_size=0)), ('needs a seed', dict(augmented=True)), ('flips=True', dict(flips=True)), ("border='no'", dict(border='no')), ('shard=', dict(shard=(2, 2)))])
 def test_batches_refuse_before_the_first_step(drawn, wrong, options):
     with pytest.raises(ValueError, match=wrong): batches(drawn, torch.arange(4), **{'batch_size': 2, **options})
 
@@ -683,8 +701,8 @@ def test_a_decoded_set_that_may_not_be_copied_is_read_only(tmp_path, monkeypatch
         asked.append(mmap_mode)
         if mmap_mode == 'c': raise OSError(12, 'Cannot allocate memory')
         return load(path, mmap_mode=mmap_mode)
-    monkeypatch.setattr(oxford_pets.np, 'load', refusing)
-    found = oxford_pets.open_cache(tmp_path, 2, 8)
+    monkeypatch.setattr(decode_once.np, 'load', refusing)
+    found = decode_once.open_cache(tmp_path, 2, 8)
     assert asked == ['c', 'r', 'r'] and (found[0] == images).all() and not found[0].flags.writeable
-    monkeypatch.setattr(oxford_pets.np, 'load', lambda path, mmap_mode: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
-    assert oxford_pets.open_cache(tmp_path, 2, 8) is None
+    monkeypatch.setattr(decode_once.np, 'load', lambda path, mmap_mode: (_ for _ in ()).throw(OSError(5, 'Input/output error')))
+    assert decode_once.open_cache(tmp_path, 2, 8) is None

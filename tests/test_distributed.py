@@ -16,15 +16,20 @@ from unet_course.data import course_split
 from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss, WeightedBCE
-from unet_course.support.device import join_process_group
-from unet_course.training import Recipe, Trainer
+from unet_course.support.device import Distributed, join_process_group, rank_and_world_size
+from unet_course.training import Recipe, Trainer, TrainingData
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='kills processes and starts several that share a run as POSIX systems do')
+
+class Both(torch.nn.Module):
+    "A loss without sums of its own: a mean over the images, as a reader may write one."
+    def forward(self, logits, targets): return WeightedBCE()(logits, targets) + DiceLoss(per_image=True)(logits, targets)
+
 
 CASES = {  # 21 images in batches of 5: the last one has fewer images than there are processes
     'bce': (partial(WeightedBCE, 3.0), 'background'), 'bce, border ignored': (partial(WeightedBCE, 3.0), 'ignore'),
     'dice per image': (partial(DiceLoss, per_image=True), 'background'), 'dice per image, border ignored': (partial(DiceLoss, per_image=True), 'ignore'),
-    'dice': (DiceLoss, 'background'), 'dice, border ignored': (DiceLoss, 'ignore')}
+    'a loss without sums': (Both, 'background'), 'dice': (DiceLoss, 'background'), 'dice, border ignored': (DiceLoss, 'ignore')}
 
 
 def freeze_norms(model):
@@ -41,8 +46,8 @@ def train(case):
     loss, border = CASES[case]
     pets = synthetic_pets(24, size=32, seed=1)
     split = dict(train=torch.arange(21), val=torch.arange(21, 24))
-    trainer = Trainer(freeze_norms(create_model(dict(base_width=4, depth=2), seed=0)), loss(), pets, split, Recipe(epochs=4, batch_size=5, optimizer='adam', lr=1e-3, schedule='none'),
-                      border=border, keep_going=True, log=lambda line: None)
+    trainer = Trainer(freeze_norms(create_model(dict(base_width=4, depth=2), seed=0)), loss(), TrainingData(pets, split, border),
+                      Recipe(epochs=4, batch_size=5, optimizer='adam', lr=1e-3, schedule='none'), [Distributed()] if rank_and_world_size()[1] > 1 else [])
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     trainer.fit()
     assert trainer.steps == 5 and sum(row['skipped_steps'] for row in trainer.history) == 0
@@ -138,7 +143,7 @@ def test_the_command_in_two_processes_writes_once_and_goes_on_after_a_kill(tmp_p
 
 
 def test_an_error_in_the_first_process_ends_both(tmp_path):
-    (folder := tmp_path / 'a/out/synthetic-course-w4-32px/mp-tr-dice/seed0').mkdir(parents=True)
+    (folder := tmp_path / 'a/out/synthetic-course-w4-32px-2ep/mp-tr-dice/seed0').mkdir(parents=True)
     (folder / 'config.json').write_text('{')
     both = start_two(run_words(tmp_path / 'a/out'), tmp_path / 'a', tmp_path / 'notes')
     assert [run.code(60) for run in both] == [2, 2]

@@ -244,10 +244,10 @@ def test_ignore_is_the_same_number_everywhere():
 
 
 def test_registry():
-    assert sorted(L.LOSSES) == ['bce', 'bce1', 'dice'] and make_loss('bce1').pos_weight == 1
+    assert sorted(L.LOSSES) == ['bce', 'bce_unweighted', 'dice'] and make_loss('bce1').pos_weight == 1
     assert make_loss('bce', pos_weight=2).pos_weight == 2 and make_loss('dice', per_image=True).per_image
     assert make_loss('bce').pos_weight == 3 and make_loss('dice').smooth == 1 and not make_loss('dice').per_image
-    with pytest.raises(ValueError, match="bce, bce1, dice, not 'focal'"): make_loss('focal')
+    with pytest.raises(ValueError, match="bce, bce_unweighted, dice, not 'focal'"): make_loss('focal')
     with pytest.raises(TypeError, match='pos_weight'): make_loss('dice', pos_weight=3)
 
 

@@ -25,13 +25,14 @@ from unet_course.data import PET
 from unet_course.datasets.synthetic import draw_pet
 from unet_course.support.pictures import to_rgb
 from unet_course.experiments import FACTORIAL
-from unet_course.prediction import load_pretrained, predict, predict_logits, predict_mask
-from unet_course.views.export import RUNTIME, SAMPLES, write_playground
+from unet_course.prediction import load_pretrained, predict, predict_mask
+from unet_course.views.page import SAMPLES, runtime_files, write_playground
 from unet_course.factory import count_macs, count_parameters
 
 CHROMIUM = next((path for path in ('/usr/bin/chromium', shutil.which('chromium'), shutil.which('chromium-browser'), shutil.which('google-chrome')) if path and Path(path).exists()), None)
 FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
          '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream']
+RUNTIME = runtime_files()
 FILES = [part['file'] for name in ('wasm', 'webgpu') for part in RUNTIME[name]]
 PLACE = Path(os.environ.get('UNET_COURSE_RUNTIME') or ROOT / '_runtime')
 ABSENT = [name for name in ('playwright', 'onnx', 'onnxscript', 'onnxruntime') if importlib.util.find_spec(name) is None]
@@ -175,7 +176,7 @@ SQUASHED = '''async () => { const {playground} = document.querySelector('.playgr
 
 
 def test_the_page_squashes_pictures_as_pillow_does(page):
-    size = load_pretrained('mp', 'tr', 'bce').trained_size
+    size = load_pretrained('mp', 'tr', 'bce').size
     for i, image in enumerate([*pictures(), pictures()[0].resize((35, 640))]):
         open_bytes(page, png(image), f'{i}.png')
         ours = np.array(page.evaluate(SQUASHED), dtype=np.uint8).reshape(size, size, 3)
@@ -185,7 +186,7 @@ def test_the_page_squashes_pictures_as_pillow_does(page):
 
 
 def test_other_kinds_of_pictures_are_read_as_the_package_reads_them(page):
-    size, image = load_pretrained('mp', 'tr', 'bce').trained_size, Image.fromarray(draw_pet(5, 3, 200)[0]).resize((300, 260))
+    size, image = load_pretrained('mp', 'tr', 'bce').size, Image.fromarray(draw_pet(5, 3, 200)[0]).resize((300, 260))
     clear = image.copy()
     clear.putalpha(Image.radial_gradient('L').resize(image.size))
     exif = Image.Exif()
@@ -211,17 +212,17 @@ def test_every_variant_agrees_with_python(page):
         if i: open_bytes(page, png(image), f'{i}.png')
         for name, model in models.items():
             choose(page, 'a', name)
-            wanted = np.array(predict_mask(model, image, .5)) > 0
+            wanted = np.array(model.mask(image, .5)) > 0
             ours = mask_of(page)
             assert ours.shape == wanted.shape, (i, name)
             agreement[name].append((ours == wanted).mean())
             assert agreement[name][-1] >= .995, (i, name, agreement[name][-1])
             numbers = np.array(page.evaluate("Array.from(document.querySelector('.playground').playground.state.results.a.logits)"))
-            logits = max(logits, np.abs(numbers - predict_logits(model, image).numpy().ravel()).max())
+            logits = max(logits, np.abs(numbers - model.logits(image).numpy().ravel()).max())
     assert logits < 2e-3
     milliseconds = page.evaluate('''async () => { const {networks, state, manifest} = document.querySelector('.playground').playground, times = {};
         for (const name of Object.keys(manifest.models)) { const {size} = manifest.models[name], all = [];
-            for (let i = 0; i < 15; i++) all.push((await networks.run(name, state.backend, new Float32Array(3 * size * size), size)).milliseconds);
+            for (let i = 0; i < 15; i++) all.push((await networks.run(name, state.backend, new Float32Array(3 * size * size))).milliseconds);
             times[name] = all.sort((a, b) => a - b)[7]; }
         return times; }''')
     for name, values in agreement.items(): print(f'{name}: agreement {100 * min(values):.3f} % at least, {100 * np.mean(values):.4f} % on average; {milliseconds[name]:.0f} ms')
@@ -406,7 +407,7 @@ def test_the_card_is_what_the_package_says(page):
         for factor, level in zip(('down', 'up', 'loss'), name.split('-')): page.locator(f'[name=pg-a-{factor}][value={level}]').check()
         text, model = page.locator('.pg-card').inner_text(), load_pretrained(*name.split('-'))
         test = card[name]['test']
-        for expected in (f'{count_parameters(model):,}', f'{count_macs(model, model.trained_size) / 1e6:,.0f} M', f'{test["iou"]:.4f}', f'{test["dice"]:.4f}', f'{100 * test["accuracy"]:.2f} %', 'CC BY-SA 4.0', f'{test["images"]:,} images', name):
+        for expected in (f'{count_parameters(model.model):,}', f'{count_macs(model.model, model.size) / 1e6:,.0f} M', f'{test["iou"]:.4f}', f'{test["dice"]:.4f}', f'{100 * test["accuracy"]:.2f} %', 'CC BY-SA 4.0', f'{test["images"]:,} images', name):
             assert expected in text, (name, expected, text)
 
 
@@ -489,7 +490,7 @@ def test_a_large_photo(page, tmp_path):
     shown = page.evaluate("(({width, height}) => [width, height])(document.querySelector('.playground').playground.state.picture.shown)")
     assert shown == [720, 480]
     model = load_pretrained('mp', 'tr', 'bce')
-    size = model.trained_size
+    size = model.size
     ours = np.array(page.evaluate(SQUASHED)).reshape(size, size, 3)
     assert np.abs(ours - np.array(Image.open(path).resize((size, size), Image.Resampling.BILINEAR)).astype(int)).max() <= 2, 'two decoders of JPEG'
     assert (mask_of(page) == (np.array(predict_mask(model, Image.open(path), .5).resize((720, 480), Image.Resampling.NEAREST)) > 0)).mean() > .99
@@ -522,6 +523,23 @@ def test_by_keyboard_alone(page):
     outline = page.evaluate('''() => { const input = document.querySelector('[name=pg-a-loss]:checked'); input.focus(); return getComputedStyle(input.nextElementSibling).outlineStyle; }''')
     assert outline == 'solid', 'the focus is seen'
     assert page.evaluate('''() => [...document.querySelectorAll('.pg-app button, .pg-app input, .pg-app select, .pg-app canvas')].filter(n => !n.closest('[hidden]') && !(n.getAttribute('aria-label') || n.textContent.trim() || n.labels?.length)).map(n => n.outerHTML)''') == []
+
+
+def test_the_focus_stays_and_the_result_is_announced(page):
+    "The button that was pressed goes away: the keyboard is left where the mask appears, and a screen reader is told what came of it."
+    said = page.get_by_role('status')
+    assert said.inner_text() == ''
+    page.locator('.pg-run').focus()
+    page.keyboard.press('Enter')
+    predicted(page)
+    assert page.evaluate("document.activeElement.className") == 'pg-stage'
+    assert re.fullmatch(r'mp-tr-bce: [\d.]+ % pet', said.inner_text())
+    page.locator('.pg-compare').check()
+    predicted(page, 'b')
+    assert re.fullmatch(r'A, mp-tr-bce: .* pet\. B, mp-tr-dice: .* pet\. A and B differ on [\d.]+ % of the pixels', said.inner_text())
+    before = said.inner_text()
+    page.locator('[data-panel=a] canvas').hover()
+    assert said.inner_text() == before and 'p = ' in page.locator('.pg-status').inner_text(), 'the pointer is not read out'
 
 
 def test_address_chooses_networks_and_picture(page, server):

@@ -11,7 +11,7 @@ from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
 from unet_course.cli import shard
 from unet_course.data import Pets, batches, course_split, epoch_order, published_split
 from unet_course.datasets.synthetic import synthetic_pets
-from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, make_configs, parse_variants
+from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, Setting, make_configs, parse_variants
 from unet_course.runs.run_folder import differences
 from unet_course.factory import create_model
 from unet_course.losses import LOSSES
@@ -154,6 +154,5 @@ def test_differences_are_none_exactly_between_equals(a, b):
 @many
 @given(st.sampled_from(FACTORIAL), st.integers(0, 99), st.integers(1, 512), st.integers(32, 1024), st.sampled_from(['background', 'pet', 'ignore']), st.sampled_from(list(PROTOCOLS)))
 def test_two_configs_share_a_folder_only_if_they_are_equal(variant, seed, width, size, border, protocol):
-    config = RunConfig(variant, seed, 'synthetic', protocol, width, size, border)
-    other = RunConfig(variant, seed, 'synthetic', protocol, width, size, 'pet' if border == 'background' else 'background')
+    config, other = (RunConfig(variant, seed, Setting('synthetic', protocol, width, size, b)) for b in (border, 'pet' if border == 'background' else 'background'))
     assert config.folder != other.folder and differences(config.to_dict(), config.to_dict()) == [] and len(differences(config.to_dict(), other.to_dict())) == 1

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from conftest import ROOT
-from unet_course.analysis import find_factorials, verdicts
+from unet_course.analysis import both_lines
 from unet_course.data import batches, course_split
 from unet_course.datasets.oxford_pets import load_pets
 from unet_course.experiments import FACTORIAL, PROTOCOLS
 from unet_course.prediction import load_pretrained
-from unet_course.runs.tables import read_runs, results_table
+from unet_course.runs.factorials import find_factorials
 from unet_course.support.files import package_folder
 from unet_course.losses import iou, pixel_counts
 
@@ -32,7 +32,7 @@ def test_figures_follow_from_the_kept_measurements(folder):
     assert len(history) == metrics['epochs'] == config['config']['recipe']['epochs'] and folder.parent.name == config['config']['variant']
     if config['config']['protocol'] == 'published':  # weights by the lowest loss, and no test split: most of it was trained on
         assert metrics['best_epoch'] == 1 + int(np.argmin([float(row['val_loss']) for row in history])) and 'test' not in metrics
-    else: assert metrics['best_epoch'] == 1 + int(np.argmax([float(row['val_iou']) for row in history])) and 'test' in metrics
+    else: assert metrics['best_epoch'] == 1 + int(np.argmax([float(row['val_' + config['config']['recipe']['select']]) for row in history])) and 'test' in metrics
     with np.load(folder / 'evaluation.npz') as kept:
         for part in {'val', 'test'} & set(metrics):
             counts = torch.from_numpy(kept[f'{part}_counts'].astype(np.int64))
@@ -52,12 +52,12 @@ def test_the_tuned_recipe_is_the_one_that_the_search_found_best(folder):
     assert PROTOCOLS['tuned'] == replace(PROTOCOLS['course'], **json.loads(best))
 
 
-def test_readme_shows_the_results_as_they_are():
-    text, found = (ROOT / 'README.md').read_text(encoding='utf-8'), [f for f in find_factorials(ROOT / 'results') if len(f.seeds) > 1]
-    assert found
-    for factorial in found:
-        assert results_table(read_runs(sorted({row['folder'] for row in factorial.runs.values()}))).strip() in text
-        for verdict in verdicts(factorial.values('test_iou')): assert f"- {verdict['sentence']}\n" in text
+def test_readme_shows_the_results_that_carry_the_verdicts():
+    text, factorial = (ROOT / 'README.md').read_text(encoding='utf-8'), find_factorials(ROOT / 'results')[0]
+    assert str(factorial) in text and len(factorial.seeds) > 1
+    own, half = factorial.values('test_iou_threshold'), factorial.values('test_iou')
+    for sentence in both_lines(own, half).values(): assert f'- {sentence}.\n' in text
+    for variant, a, b in zip(FACTORIAL, own.mean(0), half.mean(0)): assert f'`{variant.id}` |' in text and f'| {a:.4f} | {b:.4f} |' in text
 
 
 def test_the_card_names_every_shipped_file():

@@ -18,11 +18,15 @@ from unet_course.data import batches, course_split
 from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss, WeightedBCE
+from unet_course.measures import THRESHOLDS
 from unet_course.prediction import load_weights, save_weights
+from unet_course.runs.callbacks import Checkpoint, OneClassGuard, Progress
 from unet_course.runs.run_folder import write_history
 from unet_course.support.device import choose_amp, choose_device
-from unet_course.support.files import TrainingError, save_atomic, write_json
-from unet_course.training import Recipe, Trainer, make_optimizer, train_step, validate
+from unet_course.support.files import CourseError, TrainingError, save_atomic, write_json
+from unet_course.training import Recipe, Trainer, TrainingData, make_optimizer, train_step, validate
+
+CLOCK = ('seconds', 'processor_seconds', 'images_per_second', 'peak_memory_mb')  # columns of a history that may differ
 
 
 @pytest.fixture(scope='module')
@@ -31,9 +35,9 @@ def small():
     return pets, course_split(pets)
 
 
-def make_trainer(small, loss=None, recipe=Recipe(epochs=2, batch_size=8), modes=('mp', 'tr'), **options):
+def make_trainer(small, loss=None, recipe=Recipe(epochs=2, batch_size=8), modes=('mp', 'tr'), border='background', callbacks=(), **options):
     model = create_model(dict(base_width=4, depth=2, downsample_mode=modes[0], upsample_mode=modes[1]), seed=0)
-    return Trainer(model, loss or DiceLoss(), *small, recipe, log=options.pop('log', lambda line: None), **options)
+    return Trainer(model, loss or DiceLoss(), TrainingData(*small, border), recipe, callbacks, **options)
 
 
 def same_weights(a, b):
@@ -42,13 +46,54 @@ def same_weights(a, b):
 
 
 def numbers(history):
-    return [{k: v for k, v in row.items() if k not in ('seconds', 'images_per_second', 'peak_memory_mb')} for row in history]
+    return [{k: v for k, v in row.items() if k not in CLOCK} for row in history]
 
 
-def test_masks_that_are_no_trimaps_are_refused(small):
+def painted(small, value, part='train'):
+    "The pets with every trimap pixel of one part of the split painted over."
     pets, split = small
-    with pytest.raises(ValueError, match='trimaps hold values from 0 to 255: 1 is pet, 2 background, 3 border'):
-        make_trainer((replace(pets, trimaps=(pets.trimaps == 1).to(torch.uint8) * 255), split))
+    trimaps = pets.trimaps.clone()
+    trimaps[split[part]] = value
+    return replace(pets, trimaps=trimaps), split
+
+
+@pytest.mark.parametrize('value, missing', [(2, 'pet'), (1, 'background')])
+def test_a_training_split_with_one_class_only_is_refused_without_any_callback(small, value, missing):
+    with pytest.raises(CourseError, match=f'21 train images without one pixel of {missing}'): make_trainer(painted(small, value))
+
+
+class Own(TrainingData):
+    "Batches of one's own making, whose targets are masks as files hold them."
+    def targets(self, part): return (255 * target for target in super().targets(part))
+
+
+def test_targets_of_0_and_255_are_refused(small):
+    with pytest.raises(CourseError, match='without one pixel of pet.*hold 0, 255; 1 is pet'):
+        Trainer(create_model(dict(base_width=4, depth=2), seed=0), DiceLoss(), Own(*small), Recipe())
+
+
+def test_images_without_a_pet_choose_no_epoch(small):
+    "An empty mask of an empty target is IoU 1: of 9 such images and none with a pet no epoch can be chosen, of some with a pet these count."
+    empty = painted(small, 2, 'val')
+    with pytest.raises(CourseError, match='val images without one pixel of pet'): make_trainer(empty)
+    make_trainer(empty, recipe=Recipe(select='loss'))  # chosen by the loss
+    pets, split = small
+    mixed = dict(split, val=split['val'][:1])
+    extra = replace(pets, trimaps=torch.cat([pets.trimaps, torch.full_like(pets.trimaps[:5], 2)]), images=torch.cat([pets.images, pets.images[:5]]),
+                    names=pets.names + [f'empty{i}' for i in range(5)], breeds=torch.cat([pets.breeds, pets.breeds[:5]]), test=torch.cat([pets.test, pets.test[:5]]))
+    with_empty = dict(mixed, val=torch.cat([mixed['val'], torch.arange(30, 35)]))
+    class Nothing(torch.nn.Module):
+        def forward(self, images): return images[:, :1] * 0 - 9
+    result = validate(Nothing(), WeightedBCE(), TrainingData(extra, with_empty).val(Recipe()))
+    assert result['iou'] == result['iou_threshold'] == result['dice'] == result['predicted'] == 0 < result['true'] < 0.2
+
+
+def test_a_batch_that_batch_norm_cannot_take_is_said_before_training():
+    pets = synthetic_pets(40, size=16, seed=3)
+    split = dict(train=torch.arange(33), val=torch.arange(33, 40))
+    make = lambda batch: Trainer(create_model(dict(base_width=2), seed=0), DiceLoss(), TrainingData(pets, split), Recipe(epochs=1, batch_size=batch))
+    with pytest.raises(CourseError, match='33 training images in batches of 32.*--batch-size'): make(32)
+    make(33)
 
 
 def test_the_environment_may_choose_the_device(monkeypatch):
@@ -78,7 +123,7 @@ def test_choose_amp(monkeypatch):
     with pytest.raises(ValueError, match='auto, off, bf16, fp16'): choose_amp('int8', cpu)
 
 
-@pytest.mark.parametrize('wrong', [dict(epochs=0), dict(batch_size=0), dict(lr=0.0), dict(optimizer='sgd'), dict(schedule='step'), dict(select='dice'), dict(average=1.0)])
+@pytest.mark.parametrize('wrong', [dict(epochs=0), dict(batch_size=0), dict(lr=0.0), dict(optimizer='sgd'), dict(schedule='step'), dict(select='dice'), dict(ema_decay=1.0), dict(ema_decay=-.1)])
 def test_recipe_refuses(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))): Recipe(**wrong)
 
@@ -131,38 +176,86 @@ def test_validate_agrees_with_a_plain_loop(small):
             union = (predicted | truth).sum().item()
             ious.append((predicted & truth).sum().item() / union if union else 1.0)
     assert result['accuracy'] == pytest.approx(right / total) and result['iou'] == pytest.approx(sum(ious) / len(ious))
+    with torch.no_grad(): by_cut = {cut: validate_at(model, pets, split['val'], cut) for cut in THRESHOLDS}
+    best = max(by_cut, key=lambda cut: by_cut[cut][0])
+    assert result['threshold'] == best and result['iou_threshold'] == pytest.approx(by_cut[best][0]) and result['iou_threshold'] >= result['iou']
+    assert result['predicted'] == pytest.approx(by_cut[0.5][1]) and result['true'] == pytest.approx((pets.trimaps[split['val']] == 1).float().mean().item())
+
+
+def validate_at(model, pets, index, cut):
+    "Mean IoU of masks cut at one threshold, and the share of pixels called pet: by a plain loop."
+    ious, painted = [], []
+    for images, targets in batches(pets, index, 1):
+        predicted, truth = model(images).sigmoid() > cut, targets == 1
+        ious.append(((predicted & truth).sum() / (predicted | truth).sum()).item())
+        painted.append(predicted.float().mean().item())
+    return sum(ious) / len(ious), sum(painted) / len(painted)
 
 
 @pytest.mark.parametrize('loss', [WeightedBCE(), DiceLoss()], ids=['bce', 'dice'])
 def test_one_batch_can_be_learned_by_heart(small, loss):
     pets, split = small
     few = dict(train=split['train'][:4], val=split['train'][:4])
-    trainer = Trainer(create_model(dict(base_width=8, depth=2), seed=0), loss, pets, few, Recipe(epochs=60, batch_size=4, augmented=False, lr=1e-2), keep_going=True, log=lambda line: None)
+    trainer = Trainer(create_model(dict(base_width=8, depth=2), seed=0), loss, TrainingData(pets, few), Recipe(epochs=60, batch_size=4, augmented=False, lr=1e-2))
     trainer.fit()
     assert trainer.best['score'] > 0.85
     assert trainer.history[-1]['train_loss'] < 0.5 * trainer.history[0]['train_loss']
 
 
-@pytest.mark.parametrize('average', [0.0, 0.9])
+class StopAt(Exception):
+    "A callback that stops a run right after a step or an epoch."
+    def __init__(self, epoch, step): self.at = epoch, step
+
+    def after_step(self, trainer):
+        if (trainer.epoch, trainer.step) == self.at: raise self
+
+    def after_epoch(self, trainer): self.after_step(trainer)
+
+
+@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
 @pytest.mark.parametrize('stop_at', [(0, 1), (0, 2), (1, 0), (1, 2)])
-def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, average, stop_at):
-    class Stop(Exception): pass
-    recipe = Recipe(epochs=2, batch_size=8, average=average)
+def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, ema_decay, stop_at):
+    recipe, path = Recipe(epochs=2, batch_size=8, ema_decay=ema_decay), tmp_path / 'last.ckpt'
     whole = make_trainer(small, recipe=recipe)
     whole.fit()
-    stopped = make_trainer(small, recipe=recipe, checkpoint=tmp_path / 'last.ckpt', checkpoint_minutes=0)
-    save = stopped.save
-    def save_and_stop():
-        save()
-        if (stopped.epoch, stopped.step) == stop_at: raise Stop
-    stopped.save = save_and_stop
-    with pytest.raises(Stop): stopped.fit()
+    with pytest.raises(StopAt): make_trainer(small, recipe=recipe, callbacks=[Checkpoint(path, 0), StopAt(*stop_at)]).fit()
     said = []
-    continued = make_trainer(small, recipe=recipe, checkpoint=tmp_path / 'last.ckpt', checkpoint_minutes=0, log=said.append)
+    continued = make_trainer(small, recipe=recipe, callbacks=[Checkpoint(path, 0, said.append)])
     best = continued.fit()
     assert said[0] == f'continuing at epoch {stop_at[0] + 1}, step {stop_at[1] + 1}'
     assert same_weights(whole, continued) and numbers(whole.history) == numbers(continued.history)
     assert best['epoch'] == whole.best['epoch'] and all(torch.equal(best['state'][k], whole.best['state'][k]) for k in best['state'])
+
+
+class InterruptAt(StopAt):
+    "Ctrl-C, as the system sends it, while a step is being made."
+    def after_step(self, trainer):
+        if (trainer.epoch, trainer.step) == self.at: os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize('at', [(0, 2), (1, 1), (1, 0)])
+def test_ctrl_c_saves_this_very_step_and_the_run_goes_on_from_it(small, tmp_path, at):
+    whole, said, before = make_trainer(small), [], signal.getsignal(signal.SIGINT)
+    whole.fit()
+    checkpoint = Checkpoint(tmp_path / 'last.ckpt', 5, said.append)  # no time for one but Ctrl-C
+    with pytest.raises(KeyboardInterrupt): make_trainer(small, callbacks=[InterruptAt(*at), checkpoint]).fit()
+    state = torch.load(tmp_path / 'last.ckpt', weights_only=True)
+    assert (state['epoch'], state['step']) == at and 'Ctrl-C again' in said[0] and signal.getsignal(signal.SIGINT) is before
+    continued = make_trainer(small, callbacks=[checkpoint])
+    continued.fit()
+    assert said[1] == f'continuing at epoch {at[0] + 1}, step {at[1] + 1}'
+    assert same_weights(whole, continued) and numbers(whole.history) == numbers(continued.history)
+
+
+def test_ctrl_c_twice_does_not_wait_for_the_step(small, tmp_path):
+    checkpoint = Checkpoint(tmp_path / 'last.ckpt', log=lambda line: None)
+    class Twice:
+        def after_step(self, trainer):
+            if trainer.step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt): make_trainer(small, callbacks=[Twice(), checkpoint]).fit()
+    assert torch.load(tmp_path / 'last.ckpt', weights_only=True)['step'] == 0  # the last one, from the start
 
 
 @pytest.mark.parametrize('modes', [('mp', 'tr'), ('str_conv', 'ups')])
@@ -174,34 +267,45 @@ def test_same_seed_same_numbers(small, modes, loss):
     assert not same_weights(first, other)
 
 
-def test_one_class_is_said_and_then_stops(small):
+def test_one_class_is_said_from_the_third_epoch_on_and_then_stops(small):
     said = []
     flat = lambda logits, targets: (logits.float() - 20).square().mean()  # every pixel is pulled to "pet"
-    recipe = Recipe(epochs=12, batch_size=8, lr=0.2, schedule='none', clip=None)
-    with pytest.raises(TrainingError, match='every pixel called pet'): make_trainer(small, flat, recipe, log=said.append).fit()
-    assert sum('calls every validation pixel pet' in line for line in said) >= 3
-    trainer = make_trainer(small, flat, replace(recipe, epochs=8), keep_going=True)
+    recipe = Recipe(epochs=12, batch_size=8, lr=0.2, schedule='none', max_grad_norm=None)
+    trainer = make_trainer(small, flat, recipe, callbacks=[OneClassGuard(said.append)])
+    with pytest.raises(TrainingError, match='three epochs in a row.*pet.*--keep-going'): trainer.fit()
+    assert len(trainer.history) >= 5 and len(said) >= 2 and all('after 1 epoch' not in line and 'after 2 epoch' not in line for line in said)
+    assert all('every validation pixel is called pet' in line and 'learning rate' in line for line in said)
+    trainer = make_trainer(small, flat, replace(recipe, epochs=8), callbacks=[OneClassGuard(said.append, keep_going=True)])
     trainer.fit()
     assert len(trainer.history) == 8 and trainer.history[-1]['one_class'] == 1
 
 
+def test_progress_says_every_epoch_and_marks_the_best(small):
+    said = []
+    trainer = make_trainer(small, callbacks=[Progress(said.append)])
+    trainer.fit()
+    assert [line.split()[1] for line in said] == ['1/2', '2/2'] and f"IoU {trainer.history[0]['val_iou_threshold']:.4f}" in said[0]
+    assert said[trainer.best['epoch'] - 1].endswith('*')
+
+
 def test_impossible_values_stop_the_run(small):
-    with pytest.raises(TrainingError, match='impossible values'): make_trainer(small, lambda logits, targets: logits.float().mean() - 100).fit()
+    with pytest.raises(TrainingError, match='impossible'): make_trainer(small, lambda logits, targets: logits.float().mean() - 100).fit()
 
 
 def test_a_torn_checkpoint_is_named(small, tmp_path):
     path = tmp_path / 'last.ckpt'
-    make_trainer(small, checkpoint=path).fit()
+    make_trainer(small, callbacks=[Checkpoint(path)]).fit()
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(TrainingError, match='last.ckpt.*--fresh'): make_trainer(small, checkpoint=path).fit()
+    with pytest.raises(TrainingError, match='last.ckpt.*--fresh'): make_trainer(small, callbacks=[Checkpoint(path)]).fit()
 
 
 @pytest.mark.parametrize('other', [dict(border='pet'), dict(loss=WeightedBCE(3.0)), dict(split=True)], ids=['border', 'loss', 'split'])
 def test_a_checkpoint_of_another_run_is_refused(small, tmp_path, other):
-    make_trainer(small, checkpoint=tmp_path / 'last.ckpt').fit()
+    keep = dict(callbacks=[Checkpoint(tmp_path / 'last.ckpt')])
+    make_trainer(small, **keep).fit()
     pets, split = small
     if other.pop('split', False): small = pets, dict(split, train=split['train'][1:])
-    with pytest.raises(TrainingError, match='is of another run'): make_trainer(small, checkpoint=tmp_path / 'last.ckpt', **other).fit()
+    with pytest.raises(TrainingError, match='is of another run'): make_trainer(small, **keep, **other).fit()
 
 
 def test_what_a_stopped_step_left_does_not_count(small):
@@ -235,7 +339,7 @@ def test_save_atomic_keeps_the_old_file_when_the_disk_is_full(tmp_path):
     def full(file):
         file.write(b'half')
         raise OSError(28, 'No space left on device')
-    with pytest.raises(OSError, match='No space'): save_atomic(full, path)
+    with pytest.raises(CourseError, match='No space'): save_atomic(full, path)
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['file']
 
 
@@ -276,7 +380,7 @@ def test_json_and_csv(tmp_path):
 
 def test_scaling_of_the_epoch_sums(small):
     pets, split = small
-    trainer = make_trainer(small, WeightedBCE(), Recipe(epochs=1, batch_size=8, augmented=False, optimizer='adam', schedule='none', clip=None))
+    trainer = make_trainer(small, WeightedBCE(), Recipe(epochs=1, batch_size=8, augmented=False, optimizer='adam', schedule='none', max_grad_norm=None))
     trainer.fit()
     assert 0 < trainer.history[0]['train_loss'] < 3 and 0 < trainer.history[0]['train_accuracy'] <= 1
     assert trainer.history[0]['lr'] == trainer.recipe.lr
@@ -291,10 +395,10 @@ from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss
 from unet_course.support.device import keep_freed_memory
-from unet_course.training import Recipe, Trainer
+from unet_course.training import Recipe, Trainer, TrainingData
 if sys.argv[1] == 'keep': assert keep_freed_memory() == (sys.argv[2] == 'glibc')
 pets = synthetic_pets(48, 32)
-trainer = Trainer(create_model(dict(base_width=4), seed=0), DiceLoss(), pets, course_split(pets), Recipe(epochs=1, batch_size=8), log=lambda line: None)
+trainer = Trainer(create_model(dict(base_width=4), seed=0), DiceLoss(), TrainingData(pets, course_split(pets)), Recipe(epochs=1, batch_size=8))
 trainer.fit()
 print(hashlib.sha256(b''.join(v.contiguous().numpy().tobytes() for v in trainer.model.state_dict().values())).hexdigest())
 """

@@ -126,6 +126,7 @@ def readme() -> str:
         elif c.cell_type == 'code': c.source = re.sub(r'^#\|.*\n', '', c.source, flags=re.M)
     body, _ = MarkdownExporter().from_notebook_node(nb)
     body = re.sub(r'```\w*\n\s*```\n*', '', body)  # of code that is not shown
+    body = re.sub(r'\{fig-alt="[^"]*"\}', '', body)  # Quarto's
     body = re.sub(r'\]\((?!https?:|#|/|mailto:)([^)]+)\)', r'](nbs/\1)', body).replace('](nbs/../', '](')
     return '<!-- Made from nbs/index.ipynb by `python tools/notebooks.py --readme`. Edit the notebook. -->\n\n' + re.sub(r'\n{3,}', '\n\n', body).strip() + '\n'
 

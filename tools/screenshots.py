@@ -19,7 +19,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.views.export import write_playground  # noqa: E402
+from unet_course.views.page import write_playground  # noqa: E402
 
 CARD = '''
 html { body.pg-page { background: #fff; border-left: 22px solid #1b6ca8; height: 630px; box-sizing: border-box; } body.pg-page > main { max-width: none; padding: 26px 36px 0; } body.pg-page > main > p { display: none; }

@@ -132,7 +132,8 @@ class DiceLoss(LossOfSums):
         return f'smooth={self.smooth:g}, per_image={self.per_image}'
 
 # %% ../nbs/03_losses.ipynb #1fb0fe76
-LOSSES = {'bce': WeightedBCE, 'bce1': partial(WeightedBCE, pos_weight=1.0), 'dice': DiceLoss}  # the last part of a variant's id
+LOSSES = {'bce': WeightedBCE, 'bce_unweighted': partial(WeightedBCE, pos_weight=1.0),
+          'dice': DiceLoss}  # the last part of a variant's id
 
 # %% ../nbs/03_losses.ipynb #4a0aad0a
 def make_loss(
@@ -140,6 +141,7 @@ def make_loss(
     **kwargs,  # arguments of that loss
 ) -> nn.Module:  # called with (logits, targets)
     "Return the loss of that name; ValueError for a name that does not exist."
+    if name == 'bce1': name = 'bce_unweighted'  # its old name
     if name not in LOSSES:
         raise ValueError(f'loss must be one of {", ".join(LOSSES)}, not {name!r}; add it to LOSSES')
     return LOSSES[name](**kwargs)

@@ -78,15 +78,16 @@ class Segmenter:
         model: nn.Module,        # a UNet, 3 channels in, 1 out, on any device
         size: int,               # pixels a side of the squares it was trained on, 32 to 1024
         threshold: float = 0.5,  # in (0, 1): above it a pixel is pet
-        value_range: tuple[int, int] = (0, 65535),  # black and white of 16-bit pictures
+        value_range: tuple[float, float] = (0, 65535),  # black and white of more than 8 bits
         config: dict | None = None,  # the settings of its training, kept in its file
     ):
         if type(size) is not int or not 32 <= size <= 1024:
             raise CourseError(f'size={size!r}: must be 32 to 1024 pixels')
         if not isinstance(threshold, float) or not 0 < threshold < 1:
             raise CourseError(f'threshold={threshold!r}: must be a fraction between 0 and 1')
-        if len(value_range) != 2 or not 0 <= value_range[0] < value_range[1] <= 65535:
-            raise CourseError(f'value_range={value_range!r}: must be black and white, within 0 to 65535')
+        if len(value_range) != 2 or not -1e9 < value_range[0] < value_range[1] < 1e9:
+            raise CourseError(f'value_range={value_range!r}: must be two numbers, black and white, '
+                              'the first below the second')
         self.model, self.size, self.threshold = model, size, threshold
         self.value_range, self.config = tuple(value_range), dict(config or {})
 
@@ -120,16 +121,22 @@ class Segmenter:
         own = dict(model=self.model.config, size=self.size, threshold=self.threshold, value_range=list(self.value_range))
         return save_weights(path, self.model.state_dict(), self.config | own)
 
+    def square(self,
+        image,  # one picture, as `to_photo` takes it
+    ) -> torch.Tensor:  # float32 [1, 3, size, size] in 0..1, on the network's device
+        "Return the picture as the network takes it: squashed to the square that it was trained on."
+        photo = to_photo(image, self.value_range).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
+        return normalize(pixels.to(next(self.model.parameters()).device))
+
     @torch.inference_mode()
     def logits(self,
         image,  # one picture, as `to_photo` takes it
     ) -> torch.Tensor:  # float32 [size, size], on the CPU
-        "Return the network's logits for the picture, squashed to the square that it was trained on."
-        photo = to_photo(image, self.value_range).resize((self.size, self.size), Image.Resampling.BILINEAR)
-        pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
+        "Return the network's logits for the picture's square."
         training = self.model.training
         self.model.eval()  # a network in the middle of its training is asked too
-        try: return self.model(normalize(pixels.to(next(self.model.parameters()).device)))[0, 0].float().cpu()
+        try: return self.model(self.square(image))[0, 0].float().cpu()
         finally: self.model.train(training)
 
     def probability(self,
@@ -218,7 +225,7 @@ def load_pretrained(
 # %% ../nbs/workshop/prediction.ipynb #1f3831b8
 def predict_files(
     paths: list[Path],  # pictures, folders of pictures, patterns such as photos/*.jpg
-    segmenter: Segmenter,
+    segmenter: Segmenter,  # what makes the masks
     out: Path,  # the mask's file for one picture; else a folder, where each mask is <name>.png
     threshold: float | None = None,  # in (0, 1); None: the network's own
     log=print,  # is called with a line for each mask

@@ -6,17 +6,19 @@
 // (From release 13 on Pillow takes narrow, tall pictures along the columns first: then some bytes differ by one.)
 const BITS = 22;
 
-// For each of `to` output pixels: the first of `from` input pixels that counts, and the weights of those that follow.
-export function triangleWeights(from, to) {
+// For each of `to` output pixels: the first of `from` input pixels that counts, and the weights (their sum is 1) of those that follow.
+function triangles(from, to) {
   const scale = from / to, reach = Math.max(scale, 1);
   return Array.from({length: to}, (_, i) => {
     const centre = (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - reach + 0.5)), last = Math.min(from, Math.trunc(centre + reach + 0.5));
     const raw = Array.from({length: last - first}, (_, k) => Math.max(0, 1 - Math.abs((first + k - centre + 0.5) / reach)));
     const sum = raw.reduce((a, b) => a + b, 0);
-    return {first, weights: Int32Array.from(raw, w => Math.trunc(0.5 + w / sum * 2 ** BITS))};
+    return {first, weights: raw.map(w => w / sum)};
   });
 }
+
+export const triangleWeights = (from, to) => triangles(from, to).map(({first, weights}) => ({first, weights: Int32Array.from(weights, w => Math.trunc(0.5 + w * 2 ** BITS))}));
 
 // `rows(top, count)` gives RGBA bytes of `count` rows; the result holds RGB bytes of size x size. Memory: a strip of the picture at a time.
 export function squash(rows, width, height, size) {
@@ -49,17 +51,18 @@ export function toTensor(bytes, size) {
   return tensor;
 }
 
-// Rows `start` to `stop` of the bilinear enlargement of logits [size, size] to height x width (corners not aligned), as `upsample_rows`.
+// Rows `start` to `stop` of logits [size, size] stretched to height x width by the same filter, as the package's `Segmenter` does it.
 export function enlarge(logits, size, width, height, start = 0, stop = height) {
-  const place = (i, n) => { const p = Math.min(Math.max((i + 0.5) * size / n - 0.5, 0), size - 1), low = Math.floor(p); return [low, Math.min(low + 1, size - 1), p - low]; };
-  const columns = Array.from({length: width}, (_, x) => place(x, width)), result = new Float32Array((stop - start) * width);
-  for (let y = start; y < stop; y++) {
-    const [up, low, v] = place(y, height);
-    for (let x = 0; x < width; x++) {
-      const [left, right, u] = columns[x];
-      const above = logits[up * size + left] * (1 - u) + logits[up * size + right] * u, below = logits[low * size + left] * (1 - u) + logits[low * size + right] * u;
-      result[(y - start) * width + x] = above * (1 - v) + below * v;
-    }
+  const across = triangles(size, width), down = triangles(size, height).slice(start, stop), wide = new Float32Array(size * width), result = new Float32Array((stop - start) * width);
+  for (let y = 0; y < size; y++) for (let x = 0; x < width; x++) {
+    const {first, weights} = across[x];
+    let sum = 0;
+    for (let k = 0; k < weights.length; k++) sum += weights[k] * logits[y * size + first + k];
+    wide[y * width + x] = sum;
+  }
+  for (let y = 0; y < down.length; y++) for (let k = 0, {first, weights} = down[y]; k < weights.length; k++) {
+    const from = (first + k) * width;
+    for (let x = 0; x < width; x++) result[y * width + x] += weights[k] * wide[from + x];
   }
   return result;
 }
@@ -152,11 +155,13 @@ async function squashed(picture, size) {
 }
 
 // ---- networks ---------------------------------------------------------------------------------------------------------------
-// Logits [size, size] and milliseconds.
-async function predict(ort, session, tensor, size) {
-  const images = new ort.Tensor('float32', tensor, [1, 3, size, size]), start = performance.now();
-  const {logits} = await session.run({images}), data = await logits.getData();
-  return {logits: Float32Array.from(data), milliseconds: performance.now() - start};
+// Logits [size, size], the further outputs asked for ({name: {data, dims}}), and milliseconds. `gain`: of each skip connection, full size first.
+async function predict(ort, session, tensor, {size, depth}, gain = Array(depth).fill(1), more = []) {
+  const feeds = {images: new ort.Tensor('float32', tensor, [1, 3, size, size]), skip_gain: new ort.Tensor('float32', Float32Array.from(gain), [depth])}, start = performance.now();
+  const found = await session.run(feeds, ['logits', ...more]), read = async name => Float32Array.from(await found[name].getData());
+  const logits = await read('logits'), stages = {};
+  for (const name of more) stages[name] = {data: await read(name), dims: found[name].dims};
+  return {logits, stages, milliseconds: performance.now() - start};
 }
 
 class Networks {
@@ -206,7 +211,7 @@ class Networks {
       const [buffer] = await Promise.all([this.fetch(net), runtime]), ort = this.runtimes.get(backend);
       this.sessions.set(`${backend} ${net.variant}`, await this.inTurn(async () => {
         const session = await ort.InferenceSession.create(new Uint8Array(buffer), {executionProviders: [backend], logSeverityLevel: 3});
-        await predict(ort, session, new Float32Array(3 * net.size * net.size), net.size);  // the first run is slower: not the reader's
+        await predict(ort, session, new Float32Array(3 * net.size * net.size), net);  // the first run is slower: not the reader's
         return session;
       }));
     }));
@@ -218,8 +223,8 @@ class Networks {
     await Promise.all([runtime, ...sessions]);
   }
 
-  run(variant, backend, tensor, size) {
-    return this.inTurn(() => predict(this.runtimes.get(backend), this.sessions.get(`${backend} ${variant}`), tensor, size));
+  run(variant, backend, tensor, gain, more) {
+    return this.inTurn(() => predict(this.runtimes.get(backend), this.sessions.get(`${backend} ${variant}`), tensor, this.manifest.models[variant], gain, more));
   }
 }
 
@@ -332,9 +337,10 @@ class Playground {
       if (manifest.models[wanted.get(net)]) this.state.variants[net] = wanted.get(net);
     }
     this.state.compare = Boolean(manifest.models[wanted.get('b')]);
-    this.build();
+    const markup = this.$('.pg-markup');  // in a script element: where a notebook's scripts are stripped, no dead button is left over
+    markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
-    this.$('.pg-app').hidden = false;
+    this.build();
     await this.openSample(manifest.samples.find(s => s.name === wanted.get('picture')) ?? manifest.samples[0]);
     this.root.dataset.ready = 'yes';
   }
@@ -364,7 +370,7 @@ class Playground {
     on('.pg-overlay', 'input', () => this.draw());
     for (const radio of this.root.querySelectorAll('[name=pg-view]')) radio.addEventListener('change', () => this.draw());
     on('.pg-backend', 'change', () => this.update());
-    on('.pg-run', 'click', () => { state.asked = true; this.update(); });
+    on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
     on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.open(file, file.name); e.target.value = ''; });
@@ -381,6 +387,9 @@ class Playground {
   fail(text) { const box = this.$('.pg-error'); box.hidden = !text; box.textContent = text ?? ''; }
 
   busy(on) { this.$('.pg-loading').hidden = !on; this.root.setAttribute('aria-busy', String(on)); }
+
+  // What a screen reader is told; on the page the captions say it.
+  say(text) { this.$('.pg-said').textContent = text; }
 
   choose(network, place, level) {
     const parts = this.state.variants[network].split('-');
@@ -452,6 +461,7 @@ class Playground {
         return this.draw();
       }
       this.busy(files.length > 0);
+      if (files.length) this.say('Loading the network');
       try {
         await this.networks.prepare(variants, backend, (text, share) => { this.$('.pg-loading-text').textContent = text; this.$('progress').value = share; });
       } catch (error) {
@@ -462,16 +472,18 @@ class Playground {
       }
       if (turn !== this.turn) return;
       const results = {};
-      for (const n of nets) results[n] = {...await this.networks.run(state.variants[n], backend, toTensor(bytes[n], this.size(n)), this.size(n)), variant: state.variants[n], size: this.size(n)};
+      for (const n of nets) results[n] = {...await this.networks.run(state.variants[n], backend, toTensor(bytes[n], this.size(n))), variant: state.variants[n], size: this.size(n)};
       if (turn !== this.turn) return;
       Object.assign(state, {results, backend});
       this.draw();
+      this.say([...nets, ...(state.compare ? ['last'] : [])].map(name => this.panel(name).querySelector('figcaption').textContent).join('. '));
     } catch (error) {
       if (turn !== this.turn) return;
       this.fail(error.message);
       state.asked = false;
       this.$('.pg-ask').hidden = false;
       this.$('.pg-run').textContent = 'Try again';
+      if (document.activeElement === this.$('.pg-stage')) this.$('.pg-run').focus();
     } finally { if (turn === this.turn) this.busy(false); }  // the bar is the latest question's
   }
 

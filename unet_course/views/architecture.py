@@ -94,7 +94,8 @@ def draw_unet(
             middle, rise, colour = -level - 0.5, slope * 0.14, colours[part]
             line((x - 0.15, middle - rise), (x + 0.15, middle + rise), colour)
             words = f'{modes[part]}: {short_number(rows[f"{part} {level + 1}"]["params"])}'
-            text(x + slope * 0.22, middle - 0.03, words, colour, ha='left' if slope > 0 else 'right')
+            side = 'left' if slope > 0 else 'right'
+            text(x + slope * 0.22, middle - 0.03, words, colour, ha=side)
         box(f'encoder {level + 1}', level, level, '#dbeafe')
         box(f'decoder {level + 1}', last - level, level, '#dcfce7')
     box('bottleneck', depth, depth, '#fef3c7')
@@ -149,7 +150,7 @@ TWIN_STYLE = """
 .PREFIX label {margin: 0 1em 0 .3em; padding: .1em .3em; border-radius: 4px; cursor: pointer}
 .PREFIX input:checked + label {font-weight: bold; text-decoration: underline}
 .PREFIX input:focus-visible + label {outline: 3px solid #3b82f6; outline-offset: 2px}
-.PREFIX-panel {display: none; margin: .5em 0}
+.PREFIX .PREFIX-panel {display: none; margin: .5em 0}
 .PREFIX-panel img {width: 100%; max-width: 760px; background: white; border-radius: 6px}
 """
 

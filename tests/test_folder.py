@@ -1,0 +1,679 @@
+"""Folders of people's own pictures: every layout and format is drawn here, with its truth, and read back."""
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unet_course.data import BACKGROUND, BORDER, PET
+from unet_course.datasets.folder import contact_sheet, read_folder, scan_folder, split_folder
+
+W, H = 40, 30
+OWN = Path(__file__).resolve().parents[2] / 'shared/own-pictures'
+
+
+def truth(i: int, w: int = W, h: int = H) -> np.ndarray:
+    "bool [h, w]: a disc, elsewhere in each picture."
+    rng, (y, x) = np.random.default_rng(i), np.mgrid[:h, :w]
+    return (y / h - rng.uniform(.35, .65))**2 + (x / w - rng.uniform(.35, .65))**2 < rng.uniform(.15, .3)**2
+
+
+def photo(i: int, w: int = W, h: int = H) -> Image.Image:
+    "A disc on a noisy ground, mode RGB."
+    rng = np.random.default_rng([i, 1])
+    grey = 60 + 90 * truth(i, w, h)[..., None] + rng.normal(0, 12, (h, w, 3)) + 20 * np.sin(np.arange(w) / 7)[:, None]
+    return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+
+
+def grey(values) -> Image.Image: return Image.fromarray(np.asarray(values).astype(np.uint8))
+
+
+def mask(i: int, high: int = 255) -> Image.Image: return grey(truth(i) * high)
+
+
+def put(image: Image.Image, path: Path, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+def write(path: Path, text: str = ''):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding='utf-8')
+
+
+def check(root: Path, n: int, number=lambda name: int(re.findall(r'\d+', name)[0]), **options):
+    "The report, after every mask was compared with the truth of the picture that its name numbers."
+    report = scan_folder(root, **options)
+    assert len(report.pairs) == n, (report.rule, [p.name for p in report.pairs], report.left_out)
+    for pair in report.pairs: assert np.array_equal(report.trimap(pair) == PET, truth(number(pair.name))), pair.name
+    assert str(report)
+    return report
+
+
+# Layouts: each writes n pictures; their names hold the number of the truth.
+def two_folders(root, n=6):
+    for i in range(n): put(photo(i), root / f'images/p{i}.jpg'); put(mask(i), root / f'masks/p{i}.png')
+
+def unusual_folder_names(root, n=6):
+    for i in range(n): put(photo(i), root / f'Original/{i}.tif'); put(mask(i), root / f'Ground Truth/{i}.tif')
+
+def suffix(end, same_folder):
+    def draw(root, n=12):
+        for i in range(n): put(photo(i), root / f'a/p{i}.jpg'); put(mask(i), root / f'{"a" if same_folder else "b"}/p{i}{end}.png')
+    draw.__name__ = f'suffix{end}{"_same" if same_folder else ""}'
+    return draw
+
+def same_stem_same_folder(root, n=6):
+    for i in range(n): put(photo(i), root / f'{i}.{"jpg" if i % 2 else "jpeg"}'); put(mask(i), root / f'{i}.png')
+
+def masks_below_the_pictures(root, n=6):
+    for i in range(n): put(photo(i), root / f'{i}.jpg'); put(mask(i), root / f'masks/{i}.png')
+
+def whole_name(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f'ds/img/p{i}.{"jpg" if i % 2 else "jpeg"}')
+        put(mask(i, 1), root / f'ds/masks_machine/p{i}.{"jpg" if i % 2 else "jpeg"}.png')
+        put(mask(i, 200).convert('RGB'), root / f'ds/masks_human/p{i}.{"jpg" if i % 2 else "jpeg"}.png')
+        write(root / f'ds/ann/p{i}.jpg.json', '{"objects": []}')
+    write(root / 'meta.json', '{"classes": [{"title": "disc", "color": "#c8c8c8"}]}')
+
+def pieces(i: int) -> list[np.ndarray]:
+    left = truth(i) & (np.arange(W) < W // 2)
+    return [left, truth(i) & ~left]
+
+def a_folder_a_picture(root, n=6):
+    for i in range(n):
+        put(photo(i).convert('RGBA'), root / f'stage1_train/n{i}x/images/n{i}x.png')
+        for k, part in enumerate(pieces(i)): put(grey(part * 255), root / f'stage1_train/n{i}x/masks/{"ab"[k] * 9}{i}.png')
+
+def numbered_objects(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f'benign/benign ({i}).png')
+        for k, part in enumerate(pieces(i) if i % 2 else [truth(i)]): put(grey(part * 255), root / f'benign/benign ({i})_mask{"_1" * k}.png')
+
+def numbered_objects_elsewhere(root, n=12):
+    for i in range(n):
+        put(photo(i), root / f'images/c{i}.png')
+        for k, part in enumerate(pieces(i)): put(grey(part * 255), root / f'masks/c{i}_{k}.png')
+
+def nnunet(root, n=6):
+    for i in range(n): put(photo(i), root / f'imagesTr/case_{i:03}_0000.png'); put(mask(i, 1), root / f'labelsTr/case_{i:03}.png')
+    for i in range(n, n + 3): put(photo(i), root / f'imagesTs/case_{i:03}_0000.png')
+    write(root / 'dataset.json', json.dumps(dict(labels=dict(background=0, disc=1))))
+
+def nnunet_two_channels(root, n=6):
+    nnunet(root, n)
+    for i in range(n): put(photo(i), root / f'imagesTr/case_{i:03}_0001.png')
+
+def split_above(root, n=8):
+    for i in range(n):
+        part = ('train', 'train', 'valid', 'test')[i % 4]
+        put(photo(i), root / f'{part}/images/{i}.jpg'); put(mask(i), root / f'{part}/labels/{i}.png')
+
+def split_below(root, n=8):
+    for i in range(n):
+        part = ('training', 'training', 'validation', 'testing')[i % 4]
+        put(photo(i), root / f'images/{part}/{i}.jpg'); put(mask(i), root / f'annotations/{part}/{i}.png')
+
+def split_in_the_name(root, n=8):
+    for i in range(n):
+        part = ('train', 'train', 'val', 'test')[i % 4]
+        put(photo(i), root / f'{part}/{i}.png'); put(mask(i, 1), root / f'{part}annot/{i}.png')
+
+def voc(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f'JPEGImages/{i}.jpg')
+        index = Image.fromarray(truth(i).astype(np.uint8)); index.putpalette([0, 0, 0, 128, 0, 0])
+        put(index, root / f'SegmentationClass/{i}.png')
+        put(Image.blend(photo(i), mask(i).convert('RGB'), .4), root / f'SegmentationClassVisualization/{i}.jpg')
+        np.save(root / f'{i}.npy', truth(i))
+    write(root / 'class_names.txt', '_background_\ndisc\n')
+
+def cities(root, n=8):
+    for i in range(n):
+        city, name = ('train/aachen', 'train/bonn', 'val/ulm')[i % 3], ('aachen', 'bonn', 'ulm')[i % 3]
+        put(photo(i), root / f'leftImg8bit/{city}/{name}_{i:06}_000019_leftImg8bit.png')
+        put(mask(i, 1), root / f'gtFine/{city}/{name}_{i:06}_000019_gtFine_labelIds.png')
+        put(Image.merge('RGB', [mask(i, 90), mask(i, 20), mask(i, 150)]), root / f'gtFine/{city}/{name}_{i:06}_000019_gtFine_color.png')
+        put(mask(i, 7), root / f'gtFine/{city}/{name}_{i:06}_000019_gtFine_instanceIds.png')
+        write(root / f'gtFine/{city}/{name}_{i:06}_000019_gtFine_polygons.json', '{}')
+
+def words_behind(root, n=6):
+    for i in range(n): put(photo(i), root / f'train/{i}_sat.jpg'); put(mask(i), root / f'train/{i}_mask.png')
+
+def words_before(root, n=12):
+    for i in range(n): put(photo(i), root / f'image_{i}.png'); put(mask(i), root / f'mask_{i}.png')
+
+def words_before_in_two_folders(root, n=12):
+    for i in range(n): put(photo(i), root / f'imgs/image-{i:03}.png'); put(mask(i), root / f'gt/mask-{i:03}.png')
+
+def other_words_behind(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f'training/images/{i + 21}_training.tif'); put(grey(truth(i + 21) * 255), root / f'training/1st_manual/{i + 21}_manual1.gif')
+
+def one_name_in_every_folder(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f's{i}_json/img.png'); put(mask(i), root / f's{i}_json/label.png')
+        put(Image.blend(photo(i), mask(i).convert('RGB'), .4), root / f's{i}_json/label_viz.png')
+        write(root / f's{i}_json/label_names.txt', '_background_\ndisc\n')
+
+def scenes(root, n=8):
+    for i in range(n): put(photo(i), root / f'scene{i // 4}/rgb/{i % 4:04}.png'); put(mask(i), root / f'scene{i // 4}/mask/{i % 4:04}.png')
+
+def patients(root, n=8):
+    for i in range(n): put(photo(i), root / f'TCGA{i // 4}/TCGA{i // 4}_{i}.tif'); put(mask(i), root / f'TCGA{i // 4}/TCGA{i // 4}_{i}_mask.tif')
+
+def kinds(root, n=8):
+    for i in range(n): put(photo(i), root / f'{"cat" if i % 2 else "dog"}/images/{i}.png'); put(mask(i), root / f'{"cat" if i % 2 else "dog"}/masks/{i}.png')
+
+def capital_endings(root, n=6):
+    for i in range(n): put(photo(i), root / f'images/P{i}.JPG'); put(mask(i), root / f'masks/P{i}.PNG')
+
+def isic(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f'ISIC2018_Task1-2_Training_Input/ISIC_{i:07}.jpg'); put(mask(i), root / f'ISIC2018_Task1_Training_GroundTruth/ISIC_{i:07}_segmentation.png')
+    write(root / 'ISIC2018_Task1-2_Training_Input/LICENSE.txt', 'CC-0')
+
+def odd_names(root, n=6):
+    for i in range(n): put(photo(i), root / f'images/Größe {i} (a).b.jpg'); put(mask(i), root / f'masks/Größe {i} (a).b.png')
+
+def sidecars(root, n=6):
+    two_folders(root, n)
+    for i in range(n):
+        write(root / f'masks/._p{i}.png', 'macOS'); write(root / f'__MACOSX/masks/p{i}.png', 'macOS'); write(root / f'images/p{i}.xml', '<x/>')
+    write(root / 'Thumbs.db'); write(root / 'images/p0.mat')
+
+LAYOUTS = [two_folders, unusual_folder_names, *(suffix(end, same) for end in ('_mask', '_masks', '_segmentation', '_P', '-seg', '.jpg') for same in (False, True)),
+           same_stem_same_folder, masks_below_the_pictures, whole_name, a_folder_a_picture, numbered_objects, numbered_objects_elsewhere, nnunet, nnunet_two_channels,
+           split_above, split_below, split_in_the_name, voc, cities, words_behind, words_before, words_before_in_two_folders, other_words_behind,
+           one_name_in_every_folder, patients, kinds, capital_endings, isic, odd_names, sidecars]
+COUNT = dict(a_folder_a_picture=6)
+
+
+@pytest.mark.parametrize('draw', LAYOUTS, ids=lambda f: f.__name__)
+def test_layouts_are_understood(draw, tmp_path):
+    draw(tmp_path)
+    n = draw.__defaults__[0]
+    number = {'cities': lambda s: int(re.search(r'_(\d{6})_', s)[1]), 'patients': lambda s: int(s.split('_')[-1])}.get(draw.__name__)
+    report = check(tmp_path, n, *([number] if number else []))
+    if draw.__name__.startswith('split'): assert {len(rows) for rows in split_folder(report).values()} == {4, 2}
+
+
+def test_names_that_repeat_from_folder_to_folder(tmp_path):
+    scenes(tmp_path)
+    report = check(tmp_path, 8, lambda name: int(name[5]) * 4 + int(name[-1]))
+    assert sorted(pair.group for pair in report.pairs) == ['scene0/rgb'] * 4 + ['scene1/rgb'] * 4
+
+
+# Formats: each returns the picture of a mask; `end` is its file's ending.
+def palette_by_turns(i):
+    "The index of the disc changes from file to file, its colour does not."
+    index = truth(i) * (1 + i % 3)
+    image = Image.fromarray(index.astype(np.uint8))
+    colours = [0, 0, 0] + [7, 7, 7] * 3
+    at = 3 * (1 + i % 3)
+    image.putpalette(colours[:at] + [200, 10, 30] + colours[at:])
+    return image
+
+def on_transparent(shade):
+    def draw(i):
+        image = Image.new('RGBA', (W, H), (*shade, 0))
+        image.putalpha(grey(truth(i) * 255))
+        return image
+    return draw
+
+def cut_out(i):
+    image = photo(i).convert('RGBA'); image.putalpha(grey(truth(i) * 255)); return image
+
+def instances(dtype, n=4):
+    def draw(i):
+        "Stripes of the disc, numbered from 1; how many differs from file to file."
+        stripe = np.arange(W) * (n + i % 5) // W
+        ids = np.zeros((H, W), int)
+        for k, s in enumerate(np.unique(stripe[truth(i).any(0)]), 1): ids[truth(i) & (stripe == s)] = k
+        return Image.fromarray(ids.astype(dtype))
+    return draw
+
+def antialiased(i):
+    big = grey(truth(i, 4 * W, 4 * H) * 255)
+    return big.resize((W, H), Image.Resampling.BOX)
+
+def from_jpeg(i):
+    import io
+    file = io.BytesIO(); mask(i).save(file, 'JPEG', quality=70); return Image.open(file).convert('L')
+
+FORMATS = {
+    '1 bit': (lambda i: mask(i).convert('1'), 'png'), '0 and 1': (lambda i: mask(i, 1), 'png'), '0 and 255': (mask, 'png'), '0 and 7': (lambda i: mask(i, 7), 'png'),
+    'palette by turns': (palette_by_turns, 'png'), 'red on black': (lambda i: Image.merge('RGB', [mask(i, 255), mask(i, 0), mask(i, 0)]), 'png'),
+    'one red level': (lambda i: Image.merge('RGB', [mask(i, 1), mask(i, 0), mask(i, 0)]), 'png'), 'grey RGB': (lambda i: mask(i).convert('RGB'), 'png'),
+    'RGBA opaque': (lambda i: mask(i).convert('RGBA'), 'png'), 'white on transparent': (on_transparent((255, 255, 255)), 'png'),
+    'black on transparent': (on_transparent((0, 0, 0)), 'png'), 'green on transparent': (on_transparent((0, 200, 0)), 'png'), 'cut-out': (cut_out, 'png'),
+    'grey and alpha': (lambda i: Image.merge('LA', [mask(i), grey(np.full((H, W), 255))]), 'png'),
+    '16 bits, 0 and 65535': (lambda i: Image.fromarray((truth(i) * 65535).astype(np.uint16)), 'png'), '16 bits, instances': (instances(np.uint16), 'png'),
+    '16 bits, instances, TIFF': (instances(np.uint16), 'tif'), '32 bits, instances': (instances(np.int32), 'tif'), '8 bits, instances': (instances(np.uint8), 'png'),
+    'fractions 0.0 and 1.0': (lambda i: Image.fromarray(truth(i).astype(np.float32)), 'tif'), 'GIF': (mask, 'gif'), 'TIFF, 1 bit': (lambda i: mask(i).convert('1'), 'tif'),
+    'TIFF': (mask, 'tiff'), 'BMP': (mask, 'bmp'), 'PGM': (mask, 'pgm'), 'WebP': (mask, 'webp'), }
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_formats_are_understood(name, tmp_path):
+    draw, end = FORMATS[name]
+    for i in range(12): put(photo(i), tmp_path / f'images/{i}.jpg'); put(draw(i), tmp_path / f'masks/{i}.{end}', **(dict(lossless=True) if end == 'webp' else {}))
+    check(tmp_path, 12)
+
+
+@pytest.mark.parametrize('draw, options', [(mask, dict(quality=75)), (lambda i: mask(i).convert('RGB'), dict(quality=60)), (mask, dict(quality=95)),
+                                           (from_jpeg, None), (antialiased, None), (lambda i: from_jpeg(i).convert('RGB'), None), (mask, dict(quality=60, end='webp'))],
+                         ids=['JPEG', 'JPEG RGB', 'JPEG fine', 'JPEG made PNG', 'antialiased', 'JPEG made RGB PNG', 'WebP with loss'])
+def test_noise_and_soft_edges_are_cut_at_128(draw, options, tmp_path):
+    end = 'png' if options is None else options.pop('end', 'jpg')
+    w, h = 120, 90
+    for i in range(8): put(photo(i, w, h), tmp_path / f'images/{i}.jpg'); put(draw(i).resize((w, h), 0) if draw is not antialiased else draw(i).resize((w, h), Image.Resampling.BILINEAR), tmp_path / f'masks/{i}.{end}', **(options or {}))
+    report = scan_folder(tmp_path)
+    assert report.meaning.soft
+    for i, pair in enumerate(report.pairs):
+        stored = np.asarray(Image.open(pair.masks[0].path).convert('L'))
+        assert np.array_equal(report.trimap(pair) == PET, stored >= 128)
+        if draw is mask: assert np.array_equal(stored >= 128, np.asarray(mask(i).resize((w, h), 0)) > 0)
+
+
+# Questions: what the masks hold, words that the line must have, the options that settle it.
+def classes(i, values=(0, 1, 2)): return grey(np.choose(truth(i) * 1 + (truth(i) & (np.arange(W) < W // 2)), values))
+def coloured(i): return Image.merge('RGB', [grey(truth(i) * 200), grey(~truth(i) * 200), grey(truth(i) * 0)])
+def trimap(i): return grey(np.where(truth(i), 1, np.where(truth(i + 100), 3, 2)))
+
+QUESTIONS = {
+    'three classes': (classes, ['--positive 1', '12 masks', '3 values', '%'], dict(positive='all')),
+    'no zero': (trimap, ['--positive', 'none of them is 0'], dict(positive=1, ignore=3)),
+    'void': (lambda i: classes(i, (0, 255, 1)), ['--positive', '--ignore 255'], dict(positive='1,255')),
+    'two colours, none black': (coloured, ['--positive', '#c80000', '#00c800'], dict(positive='#c80000')),
+    'mostly positive': (lambda i: grey(~truth(i) * 255), ['--positive 255', '--positive 0', '%'], dict(positive=0)),
+    'mixed 1 and 255': (lambda i: mask(i, 1 if i % 2 else 255), ['--positive', '255', '6 of 12'], dict(positive='1,255')),
+    'mixed 1 and 255, all': (lambda i: mask(i, 1 if i % 2 else 255), ['all'], dict(positive='all')),
+    'scattered classes, 16 bits': (lambda i: Image.fromarray((truth(i) * (1 + i % 3)).astype(np.uint16)), ['--positive'], dict(positive='1-3')),
+}
+
+@pytest.mark.parametrize('name', QUESTIONS)
+def test_what_does_not_settle_itself_is_asked_in_one_line(name, tmp_path):
+    draw, words, options = QUESTIONS[name]
+    for i in range(12): put(photo(i), tmp_path / f'images/{i}.jpg'); put(draw(i), tmp_path / f'masks/{i}.png')
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path)
+    said = str(error.value)
+    assert '\n' not in said and all(word in said for word in words), said
+    report = check(tmp_path, 12, **options)
+    if 'ignore' in options: assert any((report.trimap(p) == BORDER).any() for p in report.pairs)
+
+
+LISTS = {
+    'labelmap.txt': '# label:color_rgb:parts:actions\nbackground:0,0,0::\ndisc:200,0,0::\nring:0,0,200::\n', 'class_dict.csv': 'name, r, g, b\nvoid, 0, 0, 0\ndisc, 200, 0, 0\nring, 0, 0, 200\n',
+    'label_colors.txt': '0 0 0\tvoid\n200 0 0\tdisc\n0 0 200\tring\n', 'meta.json': '{"classes": [{"title": "disc", "color": "#C80000"}, {"title": "ring", "color": "#0000C8"}]}',
+    '_classes.csv': 'Pixel Value, Class\n0, background\n1, disc\n2, ring\n', 'dataset.json': '{"labels": {"background": 0, "disc": 1, "ring": 2}}',
+    'codes.txt': 'background\ndisc\nring\n', 'class_names.txt': '_background_\ndisc\nring\n', 'labels.txt': '__ignore__\n_background_\ndisc\nring\n',
+}
+
+@pytest.mark.parametrize('file', LISTS)
+def test_names_of_lists_choose_what_is_found(file, tmp_path):
+    by_colour = file in list(LISTS)[:4]
+    for i in range(6):
+        left = truth(i) & (np.arange(W) < W // 2)
+        if by_colour: image = Image.merge('RGB', [grey(truth(i) * ~left * 200), mask(i, 0), grey(left * 200)])
+        else: image = classes(i, (0, 1, 2))
+        put(photo(i), tmp_path / f'images/{i}.jpg'); put(image, tmp_path / f'masks/{i}.png')
+    write(tmp_path / file, LISTS[file])
+    with pytest.raises(ValueError, match='(?=.*disc)(?=.*ring)(?=.*--positive)'): scan_folder(tmp_path)
+    for positive in ('disc', 'DISC', '#c80000' if by_colour else 1, '200,0,0' if by_colour else '1'):
+        report = scan_folder(tmp_path, positive=positive)
+        for i, pair in enumerate(report.pairs): assert np.array_equal(report.trimap(pair) == PET, truth(i) & ~(np.arange(W) < W // 2))
+    assert 'disc' in str(report)
+    check(tmp_path, 6, positive='disc,ring')
+    with pytest.raises(ValueError, match='(?=.*--positive cat)(?=.*disc)'): scan_folder(tmp_path, positive='cat')
+
+
+def test_two_classes_that_a_list_names_settle_themselves(tmp_path):
+    "The background need not be black if a list says which it is."
+    for i in range(6): put(photo(i), tmp_path / f'images/{i}.jpg'); put(coloured(i), tmp_path / f'masks/{i}.png')
+    write(tmp_path / 'labelmap.txt', 'background:0,200,0::\ndisc:200,0,0::\n')
+    check(tmp_path, 6)
+
+
+@pytest.mark.parametrize('masks, words', [
+    (lambda i: mask(i, 0), ['empty']), (lambda i: photo(i), ['--masks']), (lambda i: Image.fromarray(truth(i).astype(np.float32) / 2), ['fractions', 'masks/0.tif'])],
+    ids=['all empty', 'photos', 'fractions'])
+def test_masks_that_hold_nothing_are_refused(masks, words, tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'images/{i}.jpg'); put(masks(i), tmp_path / f'masks/{i}.{"tif" if masks(i).mode == "F" else "png"}')
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path)
+    assert all(word in str(error.value) for word in words) and '\n' not in str(error.value), error.value
+
+
+def test_coloured_jpegs_and_ids_in_jpegs_are_refused(tmp_path):
+    for i in range(6): put(photo(i), tmp_path / f'images/{i}.png'); put(coloured(i), tmp_path / f'masks/{i}.jpg', quality=80)
+    with pytest.raises(ValueError, match='(?=.*6 of 6 masks)(?=.*coloured)(?=.*PNG)'): scan_folder(tmp_path)
+    for i in range(6): put(classes(i, (0, 40, 80)), tmp_path / f'masks/{i}.jpg', quality=80)
+    with pytest.raises(ValueError, match='(?=.*6 of 6 masks)(?=.*JPEG)(?=.*PNG)'): scan_folder(tmp_path)
+    for i in range(6): put(classes(i, (0, 128, 255)), tmp_path / f'masks/{i}.jpg', quality=80)
+    with pytest.raises(ValueError, match='JPEG'): scan_folder(tmp_path)
+
+
+def test_a_mask_of_0_and_1_among_those_of_0_to_255_is_named(tmp_path):
+    for i in range(8): put(photo(i), tmp_path / f'images/{i}.png'); put(mask(i), tmp_path / f'masks/{i}.jpg', quality=80)
+    (tmp_path / 'masks/5.jpg').unlink(); put(mask(5, 1), tmp_path / 'masks/5.png')
+    with pytest.raises(ValueError, match='masks/5.png'): scan_folder(tmp_path)
+
+
+# Which files are masks, if two sets could be it.
+def two_sets(root, n=6):
+    for i in range(n):
+        put(photo(i), root / f'images/{i}.jpg'); put(mask(i), root / f'masks_a/{i}.png'); put(mask(i + 50), root / f'masks_b/{i}.png')
+
+def test_two_folders_of_masks_are_asked_about(tmp_path):
+    two_sets(tmp_path)
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path)
+    assert all(word in str(error.value) for word in ('--masks', 'masks_a', 'masks_b', '6')) and '\n' not in str(error.value)
+    for given in ('masks_a', tmp_path / 'masks_a', str(tmp_path / 'masks_a')): check(tmp_path, 6, masks=given)
+    check(tmp_path, 6, lambda name: int(name) + 50, masks='masks_b')
+    with pytest.raises(ValueError, match='(?=.*--masks elsewhere)(?=.*masks_a)'): scan_folder(tmp_path, masks='elsewhere')
+
+def test_two_suffixes_are_asked_about(tmp_path):
+    for i in range(6): put(photo(i), tmp_path / f'Image_{i}L.jpg'); put(mask(i), tmp_path / f'Image_{i}L_1stHO.png'); put(mask(i + 50), tmp_path / f'Image_{i}L_2ndHO.png')
+    with pytest.raises(ValueError, match='(?=.*--mask-suffix _1stHO)(?=.*--mask-suffix _2ndHO)'): scan_folder(tmp_path)
+    check(tmp_path, 6, mask_suffix='_1stHO')
+    check(tmp_path, 6, mask_suffix='_1stHO.png')
+    check(tmp_path, 6, lambda name: int(name[6]) + 50, mask_suffix='_2ndHO')
+    with pytest.raises(ValueError, match='(?=.*--mask-suffix _3rdHO)(?=.*_2ndHO)'): scan_folder(tmp_path, mask_suffix='_3rdHO')
+
+def test_masks_outside_the_folder(tmp_path):
+    for i in range(6): put(photo(i), tmp_path / f'set/{i}.jpg'); put(mask(i), tmp_path / f'drawn/{i}.png')
+    check(tmp_path / 'set', 6, masks=tmp_path / 'drawn')
+    with pytest.raises(ValueError, match='none is the mask of another'): scan_folder(tmp_path / 'set')
+
+def test_what_only_a_name_makes_a_decoy_is_left_out_and_listed(tmp_path):
+    for i in range(6):
+        put(photo(i), tmp_path / f'JPEGImages/{i}.jpg'); put(mask(i), tmp_path / f'SegmentationClass/{i}.png')
+        put(classes(i), tmp_path / f'SegmentationObject/{i}.png'); put(mask(i + 9), tmp_path / f'predictions/{i}.png')
+    report = check(tmp_path, 6)
+    assert sum(map(len, report.left_out.values())) == 12 and 'SegmentationObject/0.png' in str(report)
+
+def test_pictures_without_a_mask_and_masks_without_a_picture(tmp_path):
+    two_folders(tmp_path)
+    put(photo(7), tmp_path / 'images/p7.jpg'); put(mask(8), tmp_path / 'masks/p8.png')
+    report = check(tmp_path, 6)
+    assert sorted(sum(report.left_out.values(), [])) == ['images/p7.jpg', 'masks/p8.png'] and all(name in str(report) for name in ('images/p7.jpg', 'masks/p8.png', '--unmasked'))
+    report = scan_folder(tmp_path, unmasked='background')
+    added, = [pair for pair in report.pairs if pair.name == 'p7']
+    assert len(report.pairs) == 7 and (report.trimap(added) == BACKGROUND).all() and report.empty == ['p7']
+    with pytest.raises(ValueError, match='--unmasked white'): scan_folder(tmp_path, unmasked='white')
+
+def test_a_part_that_nobody_annotated_is_not_background(tmp_path):
+    for i in range(6): put(photo(i), tmp_path / f'train/{i}.jpg'); put(mask(i), tmp_path / f'train_masks/{i}_mask.gif'); put(photo(i), tmp_path / f'test/{90 + i}.jpg')
+    assert len(check(tmp_path, 6, unmasked='background').left_out) == 1
+
+@pytest.mark.parametrize('files, words', [
+    ({'a.json': json.dumps(dict(images=[], annotations=[], categories=[]))}, ['COCO', 'a.json']), ({f'images/{i}.json': json.dumps(dict(shapes=[])) for i in range(4)}, ['labelme']),
+    ({'via.json': json.dumps(dict(_via_settings={}))}, ['VIA']), ({f'labels/{i}.txt': '0 .1 .2 .3 .4' for i in range(4)}, ['.txt', 'export']), ({}, ['--masks', '--mask-suffix'])])
+def test_annotations_that_are_no_masks_are_refused_with_the_export_to_choose(files, words, tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'images/{i}.jpg')
+    for name, text in files.items(): write(tmp_path / name, text)
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path)
+    assert all(word in str(error.value) for word in words) and '\n' not in str(error.value), error.value
+
+def test_names_are_compared_letter_by_letter(tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'images/{i}.jpg'); put(mask(i), tmp_path / f'masks/{i}.png')
+    put(photo(5), tmp_path / 'images/Cell5.jpg'); put(mask(5), tmp_path / 'masks/cell5.png')
+    put(photo(1), tmp_path / 'images/11.jpg'); put(mask(2), tmp_path / 'masks/1 1.png')
+    assert [pair.name for pair in check(tmp_path, 4).pairs] == list('0123')
+
+def test_two_files_of_one_name_are_refused_by_name(tmp_path):
+    two_folders(tmp_path)
+    put(mask(3), tmp_path / 'masks/p3.gif')
+    with pytest.raises(ValueError, match='(?=.*masks/p3.gif)(?=.*masks/p3.png)'): scan_folder(tmp_path)
+    (tmp_path / 'masks/p3.gif').unlink(); put(photo(3), tmp_path / 'images/p3.png')
+    with pytest.raises(ValueError, match='(?=.*images/p3.jpg)(?=.*images/p3.png)'): scan_folder(tmp_path)
+
+def test_bad_files_are_named(tmp_path):
+    two_folders(tmp_path)
+    good = (tmp_path / 'masks/p2.png').read_bytes()
+    for name, content in (('masks/p2.png', good[:60]), ('masks/p2.png', b'no picture'), ('masks/p2.png', b''), ('images/p1.jpg', b'no picture')):
+        before = (tmp_path / name).read_bytes(); (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name): scan_folder(tmp_path)
+        (tmp_path / name).write_bytes(before)
+    whole = (tmp_path / 'images/p1.jpg').read_bytes(); (tmp_path / 'images/p1.jpg').write_bytes(whole[:400])
+    with pytest.raises(ValueError, match='images/p1.jpg'): read_folder(tmp_path, 32)
+
+@pytest.mark.parametrize('make, words', [(lambda root: None, ['no such folder']), (lambda root: write(root), ['a file']), (lambda root: root.mkdir(), ['empty']), (lambda root: write(root / 'a.dcm'), ['.dcm'])])
+def test_folders_without_pictures(make, words, tmp_path):
+    make(tmp_path / 'set')
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path / 'set')
+    assert 'set' in str(error.value) and all(word in str(error.value) for word in words)
+
+
+# Sizes and turns.
+def test_a_mask_of_another_size_is_resized_and_said_one_of_another_shape_refused(tmp_path):
+    for i in range(6): put(photo(i, 2 * W, 2 * H) if i == 4 else photo(i), tmp_path / f'images/{i}.png'); put(mask(i), tmp_path / f'masks/{i}.png')
+    assert check(tmp_path, 6).resized == ['4'] and 'resized' in str(scan_folder(tmp_path))
+    put(photo(4, W, W), tmp_path / 'images/4.png')
+    with pytest.raises(ValueError, match=f'(?=.*images/4.png)(?=.*{W}x{W})(?=.*{W}x{H})'): scan_folder(tmp_path)
+
+TURNED = {2: 'FLIP_LEFT_RIGHT', 3: 'ROTATE_180', 4: 'FLIP_TOP_BOTTOM', 5: 'TRANSPOSE', 6: 'ROTATE_90', 7: 'TRANSVERSE', 8: 'ROTATE_270'}  # what the camera did
+
+@pytest.mark.parametrize('kind', ['jpg', 'png', 'tif'])
+def test_exif_turns_the_photo_never_the_mask(kind, tmp_path):
+    for i in range(1, 9):
+        w, h = (W, W) if i in (2, 7) else (W, H)
+        image, exif = photo(i, w, h), Image.Exif()
+        if i > 1: image = image.transpose(getattr(Image.Transpose, TURNED[i]))
+        exif[0x0112] = i
+        put(image, tmp_path / f'images/{i}.{kind}', exif=exif); put(grey(truth(i, w, h) * 255), tmp_path / f'masks/{i}.png')
+    pets, report = read_folder(tmp_path, 64)
+    for image, t in zip(pets.images.float().mean(1), pets.trimaps): assert image[t == PET].mean() > image[t == BACKGROUND].mean() + 50
+    if kind != 'tif': assert report.turned == list('2345678') and report.unsure == list('2347') and 'upright' in str(report)
+
+def test_masks_drawn_on_the_pictures_as_they_are_stored(tmp_path):
+    for i in range(4):
+        exif = Image.Exif(); exif[0x0112] = 6 if i < 3 else 3
+        put(photo(i), tmp_path / f'images/{i}.jpg', exif=exif); put(mask(i), tmp_path / f'masks/{i}.png')
+    pets, report = read_folder(tmp_path, 64)
+    assert not report.turn and 'as they are stored' in str(report)
+    for image, t in zip(pets.images.float().mean(1), pets.trimaps): assert image[t == PET].mean() > image[t == BACKGROUND].mean() + 50
+
+
+# Pictures of any mode and depth.
+def deep(i, top, dtype): return Image.fromarray((np.asarray(photo(i).convert('L')).astype(float) / 255 * top).astype(dtype))
+MODES = {'1': (lambda i: grey(truth(i) * 255).convert('1'), 'png'), 'L': (lambda i: photo(i).convert('L'), 'png'), 'LA': (lambda i: photo(i).convert('LA'), 'png'), 'P': (lambda i: photo(i).quantize(200), 'png'),
+         'RGBA': (lambda i: photo(i).convert('RGBA'), 'png'), 'CMYK': (lambda i: photo(i).convert('CMYK'), 'jpg'), 'GIF': (photo, 'gif'), 'BMP': (photo, 'bmp'), 'WebP': (photo, 'webp'),
+         '16 bits, 4,000 used': (lambda i: deep(i, 4000, np.uint16), 'png'), '16 bits, all used': (lambda i: deep(i, 65535, np.uint16), 'tif'), '32 bits': (lambda i: deep(i, 70000, np.int32), 'tif'), 'fractions': (lambda i: deep(i, .02, np.float32), 'tif')}
+
+@pytest.mark.parametrize('mode', MODES)
+def test_pictures_of_any_mode(mode, tmp_path):
+    draw, end = MODES[mode]
+    for i in range(4): put(draw(i), tmp_path / f'images/{i}.{end}'); put(mask(i), tmp_path / f'masks/{i}.png')
+    pets, report = read_folder(tmp_path, 64)
+    for image, t in zip(pets.images.float().mean(1), pets.trimaps): assert image[t == PET].mean() > image[t == BACKGROUND].mean() + 50
+    assert ('range ' in str(report)) == ('bits' in mode or mode == 'fractions')
+
+def test_deep_pictures_share_one_range(tmp_path):
+    for i in range(4): put(deep(i, 1000 * (i + 1), np.uint16), tmp_path / f'images/{i}.png'); put(mask(i), tmp_path / f'masks/{i}.png')
+    pets, report = read_folder(tmp_path, 64)
+    low, high = report.numbers
+    means = pets.images.double().mean((1, 2, 3)) / 255 * (high - low) + low
+    assert torch.allclose(means / means[3], torch.tensor([.25, .5, .75, 1]).double(), atol=.1) and report.numbers[1] > 1500 and f'{report.numbers[1]:g}' in str(report)
+
+
+# Groups and split.
+@pytest.mark.parametrize('names, groups', [
+    (['a_01', 'a_02', 'b_01', 'b_02'], 'aabb'), (['film1_frame1', 'film1_frame20', 'film2_frame1'], ['film1', 'film1', 'film2']), (['IMG_0231_jpg.rf.' + c * 32 for c in 'ab'] + ['IMG_0232_jpg.rf.' + 'c' * 32], ['IMG_0231'] * 2 + ['IMG_0232']),
+    (['x (1)', 'x (2)', 'y (1)'], 'xxy'), (['IMG_0001', 'IMG_0002', 'DSC-7', 'DSC-8'], None), (['001', '002', '003'], None), (['IMG_20260410_1015', 'IMG_20260410_1016', 'IMG_20260411_1015'], None), (['12345_01', '12345_02', '99999_01'], ['12345'] * 2 + ['99999']),
+    (['0006R0_f00930', '0006R0_f00960', '0016E5_00390'], ['0006R0', '0006R0', '0016E5']), (['p1-t3', 'p1-t4', 'p2-t3'], ['p1', 'p1', 'p2']), (['cell_1', 'cell_2', 'cell_3'], None), (['cju0qkwl35piu', 'cju0qoxqj9q6s'], None)])
+def test_names_that_share_a_stem_with_a_counter_are_groups(names, groups, tmp_path):
+    for name in names: put(photo(1), tmp_path / f'images/{name}.png'); put(mask(1), tmp_path / f'masks/{name}.png')
+    report = scan_folder(tmp_path)
+    found = {pair.name: pair.group for pair in report.pairs}
+    assert [found[name] for name in names] == (list(groups) if groups else names)
+    assert bool(report.grouping) == bool(groups) and '--groups' in str(report)
+    if groups: assert f'{len(names)} pictures look like {len(set(groups))} groups' in str(report)
+    assert all(pair.group == pair.name for pair in scan_folder(tmp_path, groups='none').pairs)
+
+def many(root, names):
+    for name in names: put(photo(1).resize((16, 12)), root / f'images/{name}.png'); put(mask(1).resize((16, 12), 0), root / f'masks/{name}.png')
+
+@pytest.mark.parametrize('sizes', [[1] * 30, [5] * 12, [40, 3, 3, 3, 3], [20, 20], [3, 3, 30], [7]*3])
+def test_groups_stay_on_one_side_and_the_largest_trains(sizes, tmp_path):
+    many(tmp_path, [f'g{g}_{k:02}' for g, n in enumerate(sizes) for k in range(n)])
+    report = scan_folder(tmp_path, groups='^(g[0-9]+)_')
+    split = split_folder(report)
+    sides = {part: {report.pairs[i].group for i in rows.tolist()} for part, rows in split.items()}
+    assert not (sides['train'] & sides['val'] or sides['train'] & sides['test'] or sides['val'] & sides['test'])
+    assert sorted(sum((rows.tolist() for rows in split.values()), [])) == list(range(sum(sizes)))
+    assert len(split['train']) and len(split['val']) and bool(len(split['test'])) == (len(sizes) > 2)
+    assert f'g{sizes.index(max(sizes))}' in sides['train'] or sizes.count(max(sizes)) > 1
+    assert len(split['train']) >= len(split['val'])
+    if len(sizes) >= 12: assert len(split['test']) == len(split['val']) == .2 * sum(sizes) // max(sizes) * max(sizes)
+    again = split_folder(scan_folder(tmp_path, groups='^(g[0-9]+)_'))
+    assert all((split[part] == again[part]).all() for part in split)
+    if len(sizes) < 10: assert 'few' in str(report)
+
+def test_groups_that_cannot_be(tmp_path):
+    many(tmp_path, ['a_1', 'a_2', 'b_1'])
+    for pattern, word in (('(', 'regular expression'), ('^b', 'a_1'), ('_', 'one group')):
+        with pytest.raises(ValueError, match=f'(?=.*--groups)(?=.*{word})'): scan_folder(tmp_path, groups=pattern)
+
+def test_one_picture_is_too_few(tmp_path):
+    many(tmp_path, ['only'])
+    with pytest.raises(ValueError, match='two pictures'): split_folder(scan_folder(tmp_path))
+
+def test_one_picture_can_be_looked_at(tmp_path):
+    many(tmp_path, ['only'])
+    assert 'split     none' in str(scan_folder(tmp_path)) and len(contact_sheet(scan_folder(tmp_path)).axes) == 1
+
+def test_train_and_valid_folders_without_a_test_folder(tmp_path):
+    for i in range(8): put(photo(i), tmp_path / f'{"train" if i < 6 else "valid"}/{i}.jpg'); put(mask(i), tmp_path / f'{"train" if i < 6 else "valid"}/{i}_mask.png')
+    report = check(tmp_path, 8)
+    assert {part: rows.tolist() for part, rows in split_folder(report).items()} == dict(train=list(range(6)), val=[6, 7], test=[])
+    for i in (6, 7): (tmp_path / f'valid/{i}.jpg').rename(tmp_path / f'valid/x_{i}.jpg'); (tmp_path / f'valid/{i}_mask.png').rename(tmp_path / f'valid/x_{i}_mask.png')
+    put(photo(1), tmp_path / 'train/x_1.jpg'); put(mask(1), tmp_path / 'train/x_1_mask.png')
+    assert 'both sides' in str(scan_folder(tmp_path))
+
+def test_train_and_test_folders_draw_the_validation_from_train(tmp_path):
+    for i in range(12): put(photo(i), tmp_path / f'{"train" if i < 10 else "test"}/{i}.jpg'); put(mask(i), tmp_path / f'{"train" if i < 10 else "test"}/{i}_mask.png')
+    report = check(tmp_path, 12)
+    split = split_folder(report)
+    assert {report.pairs[i].part for i in split['test'].tolist()} == {'test'} and len(split['test']) == 2 and len(split['val']) == 2 and len(split['train']) == 8
+
+
+# What comes out.
+def test_pets_of_a_folder(tmp_path):
+    patients(tmp_path / 'My cells (2)', 8)
+    pets, report = read_folder(tmp_path / 'My cells (2)', 48)
+    assert pets.source == 'folder_My_cells_2_' and len(pets) == 8 and pets.size == 48 and pets.images.is_contiguous(memory_format=torch.channels_last)
+    assert set(pets.trimaps.unique().tolist()) == {PET, BACKGROUND} and pets.breeds.tolist() == [0] * 4 + [1] * 4
+    assert torch.equal(pets.test.nonzero()[:, 0], split_folder(report)['test'])
+    for t, pair in zip(pets.trimaps, report.pairs):
+        want = np.asarray(grey(truth(int(pair.name.split('_')[-1])) * 255).resize((48, 48), Image.Resampling.NEAREST)) > 0
+        assert np.array_equal(t.numpy() == PET, want)
+
+def test_the_fingerprint_changes_with_what_is_trained(tmp_path):
+    for i in range(6): put(photo(i), tmp_path / f'images/{"ab"[i % 2]}_{i}.jpg'); put(classes(i), tmp_path / f'masks/{"ab"[i % 2]}_{i}.png')
+    prints = [scan_folder(tmp_path, **options).fingerprint() for options in (dict(positive=1), dict(positive=1), dict(positive=2), dict(positive=1, ignore=2), dict(positive=1, groups='none'))]
+    assert prints[0] == prints[1] and len(set(prints)) == 4
+
+def test_the_contact_sheet_shows_the_extremes(tmp_path):
+    for i in range(20): put(photo(i), tmp_path / f'images/p{i}.jpg'); put(grey(np.zeros((H, W)) if i == 3 else truth(i) * 255), tmp_path / f'masks/p{i}.png')
+    report = scan_folder(tmp_path)
+    fig = contact_sheet(report)
+    titles = ' '.join(ax.get_title() for ax in fig.axes)
+    by_share = sorted(report.pairs, key=lambda pair: pair.share)
+    assert len(fig.axes) == 8 and all(f'{name}\n' in titles for name in (by_share[0].name, by_share[1].name, by_share[-1].name)) and 'empty' in titles
+    outlined = [ax for ax in fig.axes if ax.collections]
+    assert len(outlined) == 7
+    fig.savefig(tmp_path / 'look.png')
+    few = scan_folder(tmp_path, groups='none')
+    few.pairs = few.pairs[:3]
+    assert len(contact_sheet(few).axes) == 3
+
+def test_nothing_is_written(tmp_path):
+    two_folders(tmp_path)
+    before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob('*'))
+    contact_sheet(scan_folder(tmp_path)); read_folder(tmp_path, 32)
+    assert sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob('*')) == before
+
+
+# Seven cases with truth, beside the repository: what settles them if they ask.
+CASES = dict(carvana=None, cvat_mask11=dict(positive='cat'), dsb2018=None, kvasir=None, labelme_exif=None, pets_trimap=dict(positive=1, ignore=3), roboflow=None)
+
+@pytest.mark.parametrize('case', CASES)
+def test_seven_cases_with_truth(case):
+    if not (OWN / case).is_dir(): pytest.skip(f'{OWN / case} is not there')
+    root, options = OWN / case, CASES[case]
+    if options is not None:
+        with pytest.raises(ValueError, match='--positive'): scan_folder(root / 'data')
+    report = scan_folder(root / 'data', **(options or {}))
+    read = lambda folder, name: np.asarray(Image.open(root / folder / f'{name}.png')) > 0
+    assert len(report.pairs) == len(list((root / 'truth').glob('*.png')))
+    for pair in report.pairs:
+        assert np.array_equal(report.trimap(pair) == PET, read('truth', pair.name))
+        if (root / 'truth-ignore').is_dir(): assert np.array_equal(report.trimap(pair) == BORDER, read('truth-ignore', pair.name))
+    pets, _ = read_folder(root / 'data', 60, **(options or {}))
+    for image, t in zip(pets.images.float(), pets.trimaps):  # the discs are red: photo and mask lie on one another
+        red = image[0] - image[2]
+        if (t == PET).any() and case not in ('cvat_mask11', 'dsb2018'): assert red[t == PET].mean() > red[t == BACKGROUND].mean() + 40
+    if case == 'cvat_mask11':
+        assert 'pic05' in str(report) and report.empty == ['pic03']
+        assert scan_folder(root / 'data', positive='#fa3253').fingerprint() == scan_folder(root / 'data', positive='250,50,83').fingerprint() == report.fingerprint()
+        assert len(scan_folder(root / 'data', positive='cat', unmasked='background').pairs) == 6
+    if case == 'carvana': assert '8 pictures look like 4 groups' in str(report)
+    if case == 'roboflow': assert {part: len(rows) for part, rows in split_folder(report).items()} == dict(train=5, val=2, test=1)
+    if case == 'labelme_exif': assert len(report.turned) == 4 and len(report.unsure) == 2
+
+
+def test_a_folder_name_with_a_word_more(tmp_path):
+    for i in range(8): put(photo(i), tmp_path / f'{"cat" if i % 2 else "dog"}/{i // 2}.png'); put(mask(i), tmp_path / f'{"cat" if i % 2 else "dog"}_masks/{i // 2}.png')
+    check(tmp_path, 8, lambda name: int(name[-1]) * 2 + name.startswith('cat'))
+
+def test_kinds_of_files_in_every_folder_are_asked_about(tmp_path):
+    for i in range(4):
+        put(photo(i), tmp_path / f'n{i}/images/n{i}.png')
+        put(mask(i), tmp_path / f'n{i}/masks/nucleus.png'); put(mask(i + 50), tmp_path / f'n{i}/masks/cytoplasm.png')
+    with pytest.raises(ValueError, match='(?=.*--mask-suffix nucleus)(?=.*--mask-suffix cytoplasm)'): scan_folder(tmp_path)
+    check(tmp_path, 4, mask_suffix='nucleus')
+
+def test_two_folders_of_pictures_are_refused_by_name(tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'a/{i}.png'); put(photo(i + 9), tmp_path / f'b/{i}.png'); put(mask(i), tmp_path / f'masks/{i}.png')
+    with pytest.raises(ValueError, match='(?=.*a/0.png)(?=.*b/0.png)'): scan_folder(tmp_path)
+    (tmp_path / 'b').rename(tmp_path / 'depth')
+    check(tmp_path, 4)
+
+def test_the_folder_of_masks_that_is_given_is_not_paired_with_other_masks(tmp_path):
+    two_sets(tmp_path)
+    (tmp_path / 'images').rename(tmp_path / 'zzz')
+    assert check(tmp_path, 6, masks='masks_a').pairs[0].picture.label == 'zzz/0.jpg'
+
+def test_classes_that_only_other_files_tell_are_asked_about(tmp_path):
+    for i in range(4):
+        put(photo(i), tmp_path / f'Images/p{i}.jpg')
+        for k, part in enumerate(pieces(i)): put(grey(part * 255), tmp_path / f'Masks/p{i}_mask_{k}.png')
+        write(tmp_path / f'Annotations/p{i}.xml', '<annotation><object><name>left</name></object><object>\n <name>right</name></object></annotation>')
+    with pytest.raises(ValueError, match='(?=.*left, right)(?=.*--positive all)'): scan_folder(tmp_path)
+    check(tmp_path, 4, positive='all')
+
+def test_the_lists_of_voc_are_the_split(tmp_path):
+    voc(tmp_path)
+    for part, names in dict(train='0 1 2', val='3 4', test='5').items(): write(tmp_path / f'ImageSets/Segmentation/{part}.txt', '\n'.join(names.split()) + '\n')
+    assert {part: rows.tolist() for part, rows in split_folder(check(tmp_path, 6)).items()} == dict(train=[0, 1, 2], val=[3, 4], test=[5])
+
+def test_what_a_question_suggests_settles_it(tmp_path):
+    "Each option in the line is tried."
+    for i in range(6):
+        put(photo(i), tmp_path / f'set/images/{i}.jpg'); put(classes(i), tmp_path / f'set/images/{i}_ann.png'); put(mask(i + 50), tmp_path / f'set/truth/{i}.png')
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path / 'set')
+    options = re.findall(r'--(masks|mask-suffix) "?([^" ]+)"?', str(error.value))
+    assert options == [('mask-suffix', '_ann'), ('masks', 'truth')] or options == [('masks', 'truth'), ('mask-suffix', '_ann')]
+    check(tmp_path / 'set', 6, lambda name: int(name) + 50, masks='truth')
+    with pytest.raises(ValueError, match='--positive 1'): scan_folder(tmp_path / 'set', mask_suffix='_ann')
+    assert len(scan_folder(tmp_path / 'set', mask_suffix='_ann', positive=2).pairs) == 6
+
+def test_a_palette_of_one_colour_is_read_by_index(tmp_path):
+    for i in range(4):
+        image = Image.fromarray(truth(i).astype(np.uint8)); image.putpalette([0, 0, 0] * 256)
+        put(photo(i), tmp_path / f'images/{i}.jpg'); put(image, tmp_path / f'masks/{i}.png')
+    check(tmp_path, 4)
