@@ -16,27 +16,41 @@ FACTORIAL = ['-'.join(levels) for levels in product(('mp', 'str_conv'), ('tr', '
 STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Production/Stable']
 
 
+def analysed(results):
+    """Return the runs whose arrays the wheel carries: the first seed of the setting that chapter 06 analyses.
+
+    That is the one with the largest pictures, then the most seeds, of those with all eight variants under several seeds, the border
+    as background, and a test split (`find_factorials` has the same order; a test holds the two together).
+    """
+    settings = {}
+    for path in results.rglob('config.json'):
+        config, metrics = (json.loads((path.parent / name).read_text(encoding='utf-8')) for name in ('config.json', 'metrics.json'))
+        config = config['config']
+        shared = {key: value for key, value in config.items() if key not in ('variant', 'seed', 'model', 'loss', 'pos_weight', 'pictures')}
+        setting = json.dumps([shared, metrics['train_images'], metrics['amp']], sort_keys=True)  # what Setting compares
+        size = config['size'], config['width'], config['recipe']['epochs']
+        if config['border'] == 'background' and config['protocol'] != 'published' and not config.get('init'):
+            settings.setdefault((*size, setting), {})[config['variant'], config['seed']] = path.parent
+    repeated = []
+    for key, runs in settings.items():
+        seeds = [seed for seed in sorted({seed for _, seed in runs}) if all((variant, seed) in runs for variant in FACTORIAL)]
+        size, *rest = key
+        if len(seeds) > 1: repeated.append((size, len(seeds), *rest, [runs[variant, seeds[0]] for variant in FACTORIAL]))
+    return max(repeated, key=lambda found: found[:5])[5] if repeated else []
+
+
 class BuildWithCourse(build_py):
     """build_py that also copies nbs/, the small results and the weights into the package, for those who only ran pip.
 
-    Per-image measurements are copied for the first seed of the setting that carries the verdicts (`find_factorials` has the same
-    order, and a test holds the two together): all of them would outgrow the wheel.
+    Of the per-image measurements it carries those of one seed: all of them would outgrow the wheel.
     """
 
     def run(self):
         super().run()
         results = HERE / 'results'
-        repeated = []
-        for setting in {path.parent for path in results.rglob(FACTORIAL[0])}:
-            seeds = set.intersection(*({path.name for path in (setting / variant).glob('seed*')} for variant in FACTORIAL))
-            if len(seeds) < 2: continue
-            first = min(seeds, key=lambda name: int(name.removeprefix('seed')))
-            config = json.loads((setting / FACTORIAL[0] / first / 'config.json').read_text(encoding='utf-8'))['config']
-            rank = config['border'] == 'background', not config.get('init'), config['size'], len(seeds), config['width'], config['recipe']['epochs']
-            if config['protocol'] != 'published': repeated.append((*rank, setting.relative_to(results).as_posix(), first))
-        analysed = [f'{setting}/{variant}/{first}/evaluation.npz' for *_, setting, first in sorted(repeated)[-1:] for variant in FACTORIAL]
+        arrays = [f'{run.relative_to(results).as_posix()}/evaluation.npz' for run in analysed(results)]
         course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'json', 'css', 'in', 'jpg'))]),
-                  'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *analysed]),
+                  'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *arrays]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():
             target = Path(self.build_lib) / cfg['lib_name'] / name

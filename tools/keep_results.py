@@ -1,31 +1,33 @@
 """Copy what finished runs measured into results/, without their weights.
 
-    python tools/keep_results.py runs/pets-course-w16-64px
-
-A setting's name does not hold the number of epochs: a second number of the same setting goes `--below` a folder of its own, such as epochs15.
+    python tools/keep_results.py runs/pets-course-w16-128px-15ep
 """
 import argparse
 import shutil
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ('config.json', 'history.csv', 'metrics.json', 'evaluation.npz')
+sys.path.insert(0, str(ROOT))
+from unet_course.runs.run_folder import RunFolder, find_runs  # noqa: E402
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('settings', nargs='+', type=Path, help='setting folders: <out>/<data>-<protocol>-w<width>-<size>px')
-    parser.add_argument('--below', default='', metavar='NAME', help='a folder in results/; results/ itself unless given')
+    parser.add_argument('settings', nargs='+', type=Path, help='setting folders: <out>/<data>-<protocol>-w<width>-<size>px-<epochs>ep')
+    parser.add_argument('--out', type=Path, default=ROOT / 'results', help='(default: results/)')
     words = parser.parse_args()
-    kept = ROOT / 'results' / words.below
-    for setting in words.settings:
-        done = sorted(setting.glob('*/seed*/metrics.json'))
-        if not done: parser.error(f'{setting}: no finished runs')
-        for metrics in done:
-            target = kept / setting.name / metrics.parent.relative_to(setting)
+    for folder in words.settings:
+        runs = find_runs(folder)
+        if not runs: parser.error(f'{folder}: no finished runs')
+        kept = words.out / folder.name
+        for run in runs:
+            if run.setting.folder != folder.name: parser.error(f'{run.path}: its setting is named {run.setting.folder}, give that folder')
+            target = kept / run.path.relative_to(folder)
             target.mkdir(parents=True, exist_ok=True)
-            for name in KEPT: shutil.copyfile(metrics.parent / name, target / name)
-        print(f'{setting.name}: {len(done)} runs, {sum(p.stat().st_size for p in (kept / setting.name).rglob("*") if p.is_file()) / 2**20:.1f} MiB')
+            for name in RunFolder.KEPT: shutil.copyfile(run.path / name, target / name)
+        size = sum(path.stat().st_size for path in kept.rglob('*') if path.is_file())
+        print(f'{folder.name}: {len(runs)} runs, {size / 2**20:.1f} MiB')
 
 
 if __name__ == '__main__':

@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from unet_course.data import course_split  # noqa: E402
 from unet_course.datasets.oxford_pets import load_pets  # noqa: E402
-from unet_course.experiments import POS_WEIGHT, PROTOCOLS  # noqa: E402
-from unet_course.runs.evaluation import best_threshold, keep_counts, measure, summarise  # noqa: E402
+from unet_course.experiments import PROTOCOLS, loss_arguments  # noqa: E402
+from unet_course.runs.callbacks import Progress  # noqa: E402
+from unet_course.runs.evaluation import evaluate  # noqa: E402
 from unet_course.runs.tables import describe  # noqa: E402
 from unet_course.support.device import machine  # noqa: E402
 from unet_course.support.files import read_json  # noqa: E402
@@ -27,7 +28,7 @@ from unet_course.support.text import markdown_table  # noqa: E402
 from unet_course.losses import make_loss  # noqa: E402
 from unet_course.support.device import choose_amp, choose_device, peak_memory_mb  # noqa: E402
 from unet_course.support.files import write_json  # noqa: E402
-from unet_course.training import Trainer  # noqa: E402
+from unet_course.training import Trainer, TrainingData  # noqa: E402
 
 
 def monai_unet(width: int, **options):
@@ -57,15 +58,14 @@ def train(name: str, loss: str, args, pets, split, device) -> dict:
     "The figures of one peer, trained and measured now."
     torch.manual_seed(args.seed)
     recipe, amp = replace(PROTOCOLS['course'], epochs=args.epochs), choose_amp('auto', device)
-    options = dict(pos_weight=POS_WEIGHT) if loss == 'bce' else {}
-    trainer = Trainer(PEERS[name](args.width), make_loss(loss, **options).to(device), pets, split, recipe, args.seed, device=device, amp=amp)
+    options = loss_arguments(loss)
+    data = TrainingData(pets, split, device=device)
+    trainer = Trainer(PEERS[name](args.width), make_loss(loss, **options).to(device), data, recipe, [Progress()], args.seed, amp)
     best = trainer.fit()
     model = trainer.model
     model.load_state_dict(best['state'])
     model.eval()
-    measured = {part: measure(model, trainer.pets, split[part], 'background', device, options.get('pos_weight', 1.0)) for part in ('val', 'test')}
-    threshold = best_threshold(measured['val'])
-    figures = {part: summarise(keep_counts(result, threshold)) for part, result in measured.items()}
+    figures, _, threshold = evaluate(model, data.pets, split, 'background', device, options.get('pos_weight', 1.0))
     return dict(network=name, loss=loss, seed=args.seed, data='pets', protocol='course', width=args.width, size=args.size, border='background', epochs=args.epochs,
                 recipe=asdict(recipe), parameters=count_parameters(model), macs=multiply_adds(model, args.size), best_epoch=best['epoch'], threshold=threshold, **figures,
                 seconds=round(sum(row['seconds'] for row in trainer.history), 1), peak_memory_mb=peak_memory_mb(device), **machine(device, amp))

@@ -25,11 +25,11 @@ from unet_course.support.text import markdown_table  # noqa: E402
 from unet_course.losses import make_loss  # noqa: E402
 from unet_course.support.device import choose_amp, choose_device  # noqa: E402
 from unet_course.support.files import write_json  # noqa: E402
-from unet_course.training import Trainer  # noqa: E402
+from unet_course.training import Trainer, TrainingData  # noqa: E402
 
-BASE = replace(PROTOCOLS['course'], lr=3e-3, weight_decay=1e-2, clip=1.0, augmented=True, average=0.0)
-TRIES = dict(base={}, average=dict(average=0.98), lr_1e_2=dict(lr=1e-2), lr_1e_3=dict(lr=1e-3), batch_16=dict(batch_size=16),
-             no_augmentation=dict(augmented=False), no_clip=dict(clip=None), no_decay=dict(weight_decay=0.0), decay_1e_1=dict(weight_decay=1e-1),
+BASE = replace(PROTOCOLS['course'], lr=3e-3, weight_decay=1e-2, max_grad_norm=1.0, augmented=True, ema_decay=0.0)
+TRIES = dict(base={}, average=dict(ema_decay=0.98), lr_1e_2=dict(lr=1e-2), lr_1e_3=dict(lr=1e-3), batch_16=dict(batch_size=16),
+             no_augmentation=dict(augmented=False), no_clip=dict(max_grad_norm=None), no_decay=dict(weight_decay=0.0), decay_1e_1=dict(weight_decay=1e-1),
              no_augmentation_lr_1e_3=dict(augmented=False, lr=1e-3))
 VARIANTS = parse_variants('exp1,exp4')  # they differ in all three factors
 
@@ -58,7 +58,7 @@ def main():
             recipe = replace(BASE, epochs=args.epochs, **TRIES[name])
             options = dict(pos_weight=POS_WEIGHT) if variant.loss == 'bce' else {}
             model = create_model(dict(base_width=args.width, downsample_mode=variant.down, upsample_mode=variant.up), seed=args.seed)
-            trainer = Trainer(model, make_loss(variant.loss, **options), pets, split, recipe, args.seed, device=device, amp=amp, log=lambda line: None)
+            trainer = Trainer(model, make_loss(variant.loss, **options), TrainingData(pets, split, device=device), recipe, seed=args.seed, amp=amp)
             best = trainer.fit()
             write_json(dict(attempt=name, change=TRIES[name], variant=variant.id, seed=args.seed, val_iou=best['score'], best_epoch=best['epoch'],
                             seconds=sum(row['seconds'] for row in trainer.history), **machine(device, amp)), path)

@@ -1,6 +1,6 @@
 """Make unet_course/weights/ from finished runs: half the bytes, and figures taken after the round trip through the file.
 
-    python tools/ship_weights.py runs/pets-course-w16-64px --seed 0
+    python tools/ship_weights.py runs/pets-course-w16-128px-60ep --seed 0
 
 For each variant of the factorial: convolutions in fp16, batch norm in fp32, written, read back with `load_weights`, and measured on the
 validation and test images. `card.json` and `README.md` beside the files say what they are and what they are not for.
@@ -13,15 +13,13 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from unet_course.experiments import FACTORIAL, POS_WEIGHT, RunConfig  # noqa: E402
+from unet_course.experiments import FACTORIAL  # noqa: E402
 from unet_course.runs.evaluation import keep_counts, measure, summarise  # noqa: E402
+from unet_course.runs.run_folder import RunFolder  # noqa: E402
 from unet_course.runs.runner import load_data  # noqa: E402
-from unet_course.runs.tables import describe  # noqa: E402
-from unet_course.support.files import read_json  # noqa: E402
 from unet_course.support.text import markdown_table  # noqa: E402
 from unet_course.prediction import load_weights, save_weights  # noqa: E402
 from unet_course.support.files import write_json  # noqa: E402
-from unet_course.training import Recipe  # noqa: E402
 
 CARD = '''# Trained weights
 
@@ -49,21 +47,23 @@ def main():
     target.mkdir(exist_ok=True)
     rows, card = [], {}
     for variant in FACTORIAL:
-        folder = args.runs / variant.id / f'seed{args.seed}'
-        model, config = load_weights(folder / 'best.pth')
+        run = RunFolder(args.runs / variant.id / f'seed{args.seed}')
+        model, config = load_weights(run.weights)
         state = {k: v.half() if k.endswith(('.weight', '.bias')) and f'{k.rpartition(".")[0]}.running_mean' not in model.state_dict() else v for k, v in model.state_dict().items()}
         save_weights(target / f'{variant.id}.pth', state, config)
         model, config = load_weights(target / f'{variant.id}.pth')
-        plain = {k: config[k] for k in ('data', 'protocol', 'width', 'size', 'border', 'seed', 'amp')}
-        run = RunConfig(variant, recipe=Recipe(**config['recipe']), **plain)
-        pets, split = load_data(run, args.root)
-        figures = {part: summarise(keep_counts(measure(model.to(memory_format=torch.channels_last), pets, split[part], run.border, 'cpu', POS_WEIGHT if variant.loss == 'bce' else 1.0), config['threshold'])) for part in ('val', 'test')}
-        card[variant.id] = dict(setting=plain | dict(epochs=run.recipe.epochs), trained=read_json(folder / 'metrics.json')['device'], **figures)
+        setting, threshold = run.setting, config['threshold']
+        pets, split = load_data(setting, args.root)
+        options = setting.border, 'cpu', config['loss'].get('pos_weight', 1.0), 64, threshold
+        model.to(memory_format=torch.channels_last)
+        figures = {part: summarise(keep_counts(measure(model, pets, split[part], *options), threshold)) for part in ('val', 'test')}
+        plain = {k: config[k] for k in ('data', 'protocol', 'width', 'size', 'border', 'seed', 'amp')} | dict(epochs=setting.recipe.epochs)
+        card[variant.id] = dict(setting=plain, trained=run.metrics['device'], **figures)
         rows.append({'Variant': f'`{variant.id}`', 'Val IoU': f"{figures['val']['iou']:.4f}", 'Test IoU': f"{figures['test']['iou']:.4f}", 'Test Dice': f"{figures['test']['dice']:.4f}",
                      'Test Accuracy': f"{100 * figures['test']['accuracy']:.2f} %", 'KB': (target / f'{variant.id}.pth').stat().st_size // 1024})
         print(rows[-1], flush=True)
     write_json(card, target / 'card.json')
-    (target / 'README.md').write_text(CARD.format(setting=describe(plain | dict(epochs=run.recipe.epochs)), seed=args.seed, device='a CPU', size=run.size, table=markdown_table(rows)), encoding='utf-8')
+    (target / 'README.md').write_text(CARD.format(setting=setting, seed=args.seed, device='a CPU', size=setting.size, table=markdown_table(rows)), encoding='utf-8')
 
 
 if __name__ == '__main__':

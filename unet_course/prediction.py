@@ -78,15 +78,16 @@ class Segmenter:
         model: nn.Module,        # a UNet, 3 channels in, 1 out, on any device
         size: int,               # pixels a side of the squares it was trained on, 32 to 1024
         threshold: float = 0.5,  # in (0, 1): above it a pixel is pet
-        value_range: tuple[int, int] = (0, 65535),  # black and white of 16-bit pictures
+        value_range: tuple[float, float] = (0, 65535),  # black and white of more than 8 bits
         config: dict | None = None,  # the settings of its training, kept in its file
     ):
         if type(size) is not int or not 32 <= size <= 1024:
             raise CourseError(f'size={size!r}: must be 32 to 1024 pixels')
         if not isinstance(threshold, float) or not 0 < threshold < 1:
             raise CourseError(f'threshold={threshold!r}: must be a fraction between 0 and 1')
-        if len(value_range) != 2 or not 0 <= value_range[0] < value_range[1] <= 65535:
-            raise CourseError(f'value_range={value_range!r}: must be black and white, within 0 to 65535')
+        if len(value_range) != 2 or not -1e9 < value_range[0] < value_range[1] < 1e9:
+            raise CourseError(f'value_range={value_range!r}: must be two numbers, black and white, '
+                              'the first below the second')
         self.model, self.size, self.threshold = model, size, threshold
         self.value_range, self.config = tuple(value_range), dict(config or {})
 

@@ -8,6 +8,7 @@ __all__ = ['COLOUR', 'MANY', 'TURNS', 'colour', 'value_text', 'open_file', 'deco
            'two_heaps', 'spread', 'looks_like_mask', 'PictureFacts', 'picture_facts', 'read_picture', 'number_range']
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #5ae19471
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -258,24 +259,19 @@ def picture_facts(
 def read_picture(
     path: Path,                # a picture of any mode and depth
     turn: int = 1,             # the EXIF orientation to undo
-    numbers=None,              # (black, white) of more than 8 bits; None: 0 and 65535
+    numbers=(0, 65535),        # black and white of more than 8 bits
     draft: int | None = None,  # a JPEG may be read smaller, not below so many pixels a side
 ) -> Image.Image:  # mode RGB
     "Return the picture as people see it."
     with open_file(path) as opened:
         if draft: opened.draft('RGB', (draft, draft))
-        image = decode(opened, path)
-        if image.mode[0] in 'IF':
-            low, high = numbers or (0, 65535)
-            share = np.nan_to_num((np.asarray(image, np.float32) - low) / (high - low))
-            image = Image.fromarray((share.clip(0, 1) * 255).round().astype(np.uint8))
-        image = to_rgb(image)
+        image = to_rgb(decode(opened, path), numbers)
     return image if TURNS[turn] is None else image.transpose(TURNS[turn])
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #ce0898bf
 def number_range(
     paths: list[Path],  # pictures of more than 8 bits
-) -> tuple[float, float]:
+) -> tuple[float, float]:  # whole numbers, unless the pictures hold fractions
     "Return the range that holds all but 2 in 1,000 pixels of the set, by 200 pictures at most."
     def sample(path):
         with open_file(path) as opened: values = np.asarray(decode(opened, path)).ravel()
@@ -283,4 +279,5 @@ def number_range(
 
     pixels = np.concatenate(each(sample, spread(paths, 200), 'pictures'))
     low, high = np.nanquantile(pixels, [.001, .999]).tolist()
+    if pixels.dtype.kind != 'f': low, high = math.floor(low), math.ceil(high)
     return (low, high) if high > low else (low, low + 1)

@@ -52,7 +52,7 @@ class FolderReport:
     left_out: dict[str, list[str]]  # why: files
     mask_modes: list[str]           # of each mask, such as 'PNG P'
     meaning: Meaning                # of the masks' values
-    numbers: tuple[float, float] | None  # (black, white) of pictures of more than 8 bits
+    numbers: tuple[float, float]    # black and white of pictures of more than 8 bits
     turn: bool                      # pictures are turned as EXIF asks
     grouping: str                   # how the groups were found, '' if each picture is its own
 
@@ -237,7 +237,7 @@ def scan_folder(
     names, listed = pair_names(list(found)), listed_parts(others)
     group, grouping = find_groups(names, groups)
     deep = [f.path for f in found if heads[f].deep]
-    numbers = number_range(deep) if deep else None
+    numbers = number_range(deep) if deep else (0, 65535)
     report = FolderReport(root, chosen.rule, [], left_out, [f.mode for f in known.values()],
                           meaning, numbers, turn, grouping)
     for name, its_group, (f, of) in zip(names, group, found.items()):

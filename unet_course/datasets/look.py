@@ -44,7 +44,7 @@ def reading_lines(
     if not report.left_out: lines.append(('left out', 'nothing'))
     sizes = often('{}x{}'.format(*pair.facts.size) for pair in pairs)
     lines.append(('pictures', f'{often(pair.facts.mode for pair in pairs)}; pixels {sizes}'))
-    if report.numbers:
+    if any(pair.facts.deep for pair in pairs):
         low, high = report.numbers
         lines.append(('range', f'of more than 8 bits: {low:g} is black, {high:g} white, in all'))
     if report.turned:

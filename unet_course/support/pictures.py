@@ -16,21 +16,20 @@ from .files import CourseError
 
 # %% ../../nbs/workshop/support/pictures.ipynb #552bd53f
 def to_rgb(
-    picture: Image.Image,  # any mode but F; of an animation the current frame
-    value_range: tuple[int, int] = (0, 65535),  # black and white of a 16-bit picture
+    picture: Image.Image,  # any mode; of an animation the current frame
+    value_range: tuple[float, float] = (0, 65535),  # black and white of more than 8 bits
 ) -> Image.Image:
-    """Return `picture` in mode RGB: transparency over white, 16-bit grey scaled to 8 bits.
+    """Return `picture` in mode RGB: transparency over white, more than 8 bits scaled to 8.
 
-    Raises `CourseError` for fractions, which do not say what is white."""
-    if picture.mode == 'F':
+    Raises `CourseError` for fractions without a range, since they do not say what is white."""
+    if picture.mode == 'F' and tuple(value_range) == (0, 65535):
         raise CourseError('its pixels are fractions, and nothing says which of them is white; '
                           'save it with 8 or 16 bits')
-    if picture.mode.startswith('I'):
-        values = np.asarray(picture).astype(np.int64)
-        black, white = value_range
-        if picture.mode == 'I' and values.max() < 256:
+    if picture.mode[0] in 'IF':
+        values, (black, white) = np.asarray(picture).astype(np.float64), value_range
+        if picture.mode == 'I' and values.max() < 256 and white == 65535:
             black, white = 0, 255  # 32 bits to a pixel may hold 8-bit numbers
-        levels = np.clip((values - black) * 255 // (white - black), 0, 255)
+        levels = np.nan_to_num(np.clip((values - black) * 255 / (white - black), 0, 255))
         return Image.fromarray(levels.astype(np.uint8)).convert('RGB')
     if picture.has_transparency_data:
         white = Image.new('RGBA', picture.size, 'white')
