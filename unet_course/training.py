@@ -89,9 +89,9 @@ def train_step(
     finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
     if not finite and (not scaler.is_enabled() or scaler.get_scale() < 1):
         optimizer.zero_grad()
-        raise TrainingError(f'loss {loss.item():g}, gradient norm {norm.item():g}: not finite. Lower '
-                            "the recipe's learning rate, or turn AMP off (--amp off with another "
-                            '--out); the last checkpoint holds the state before')
+        found = f'loss {loss.item():g}, gradient norm {norm.item():g}'
+        raise TrainingError(f"{found}: not finite. Lower the recipe's learning rate, or turn AMP off "
+                            '(--amp off with another --out); the last checkpoint is from before')
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
@@ -213,7 +213,7 @@ class Trainer:
         result = validate(self.evaluated, self.loss_function, self.data.val(self.recipe),
                           self.amp, self.gather)
         if not result['loss'] >= 0 or result['dice'] > 1:
-            raise TrainingError(f'validation loss {result["loss"]:g}: impossible; is the loss right?')
+            raise TrainingError(f'validation loss {result["loss"]:g}: impossible; is it right?')
         loss, steps, right, counted = self.sums.tolist()
         self.history.append(dict(
             epoch=self.epoch + 1, train_loss=loss / steps, train_accuracy=right / max(1, counted),
