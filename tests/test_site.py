@@ -70,7 +70,7 @@ def items(node):
         yield {'href': entry} if isinstance(entry, str) else entry
         if isinstance(entry, str): continue
         below = entry.get('menu', entry.get('contents', []))
-        yield from items([name for p in NOTEBOOKS if fnmatch.fnmatch(name := p.relative_to(ROOT).as_posix(), below)] if isinstance(below, str) else below)
+        yield from items([name for p in NOTEBOOKS if fnmatch.fnmatch(name := p.relative_to(ROOT).as_posix(), below) and name != entry.get('href')] if isinstance(below, str) else below)
 
 
 def front_matter(nb) -> dict:
