@@ -56,7 +56,8 @@ class OneClassGuard:
 
     def after_epoch(self, trainer):
         "Warn after such an epoch; raise `TrainingError` after the third in a row."
-        late = trainer.history[2:]  # before that it says only that little has been learned yet
+        first = 2 if trainer.steps > 8 else 100 // trainer.steps  # of a small set: after 100 steps
+        late = trainer.history[first:]  # before that it says only that little has been learned yet
         if not (late and late[-1]['one_class']): return
         which = 'pet' if late[-1]['val_predicted'] else 'background'
         in_a_row = len(late) >= 3 and all(row['one_class'] for row in late[-3:])
