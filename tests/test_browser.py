@@ -72,6 +72,7 @@ def lab(tmp_path_factory):
         nb = json.loads((ROOT / 'nbs' / name).read_text(encoding='utf-8'))
         for cell in nb['cells']: cell.update(outputs=[]) if cell['cell_type'] == 'code' else None  # what is seen was made by this kernel
         (notebooks / name).write_text(json.dumps(nb), encoding='utf-8')
+    shutil.copyfile(ROOT / 'nbs/playground.ipynb', notebooks / 'playground.ipynb')  # with its output, and nobody has said that it may be trusted
     places = {name: str(folder / name.lower()) for name in ('JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR', 'JUPYTER_RUNTIME_DIR', 'IPYTHONDIR', 'JUPYTERLAB_SETTINGS_DIR', 'JUPYTERLAB_WORKSPACES_DIR')}
     env = os.environ | places | dict(UNET_COURSE_TINY='1', UNET_COURSE_CACHE=str(folder / 'cache'), UNET_COURSE_DATA=str(folder / 'no-photos'),
                                      PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])))
@@ -192,6 +193,13 @@ def test_explorer_in_jupyterlab(page, lab):
     widget.locator('[role=alert]', has_text='notes.txt: not a picture').wait_for()
     # no cell of the chapter failed
     assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]').count() == 0
+
+
+def test_the_playground_in_an_untrusted_notebook_is_a_sentence_with_a_link(page, lab):
+    page.goto(lab('playground.ipynb'))
+    page.locator('.jp-RenderedHTMLCommon a', has_text="the course's site").wait_for()
+    output = page.locator('.jp-OutputArea-output', has=page.locator('a', has_text="the course's site"))
+    assert output.inner_text().count('.') == 1 and output.locator('button, input, select, canvas').count() == 0
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@ import hashlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from unet_course.data import BACKGROUND, BORDER, PET
-from unet_course.datasets.synthetic import COATS, synthetic_pets, trimap_of, value_noise
+from unet_course.datasets.drawing import HashGenerator, mix64, value_noise
+from unet_course.datasets.synthetic import COATS, synthetic_pets, trimap_of
 
 STORED = '59fe99589bda71b8d58217f6605cb4b1e4cfec4d7d7c6ace7e3171b023cec82c'  # of synthetic_pets(8, size=32, seed=0)
 
@@ -92,8 +94,25 @@ def test_trimap_against_pooling(reach):
         assert torch.equal(torch.from_numpy(trimap_of(pet[k].numpy(), reach)).long(), expected)
 
 
+def test_hashes_are_alike_for_integers_and_arrays_and_one_to_one():
+    numbers = [0, 1, 2, 2**32, 2**63 + 5, 2**64 - 1]
+    assert mix64(np.array(numbers, np.uint64)).tolist() == [mix64(x) for x in numbers]
+    assert len(set(mix64(np.arange(10**5, dtype=np.uint64)).tolist())) == 10**5
+    flipped = [bin(mix64(x) ^ mix64(x ^ 1 << bit)).count('1') for x in range(1, 50) for bit in range(64)]
+    assert 31 < np.mean(flipped) < 33  # one bit of the input sways half of the output
+
+
+def test_a_generator_depends_on_seed_and_picture_alone():
+    first = [HashGenerator(3, 7).between(0, 99) for _ in range(2)]
+    assert first[0] == first[1]
+    draws = HashGenerator(3, 7)
+    values = [draws.between(-2, 2) for _ in range(200)]
+    assert set(values) == {-2, -1, 0, 1, 2} and {draws.pick('ab') for _ in range(20)} == {'a', 'b'}
+    keys = {HashGenerator(seed, i).key() for seed in range(20) for i in range(20)}
+    assert len(keys) == 400
+
+
 def test_noise_is_smooth_and_in_range():
-    import numpy as np
     x, y = np.meshgrid(np.arange(-700, 700), np.arange(-40, 40))
     noise = value_noise(x, y, 50, key=7)
     assert noise.dtype == np.int64 and 0 <= noise.min() < 40 and 215 < noise.max() <= 255

@@ -1,5 +1,6 @@
 """The export: ONNX files that compute what PyTorch computes, and the static folder of the playground."""
 import ast
+import configparser
 import importlib.util
 import json
 import re
@@ -214,7 +215,7 @@ def test_weights_that_say_little_are_described_by_what_they_say(said):
 
 def test_the_setting_names_an_unusual_batch():
     config = SETTING | dict(recipe=dict(epochs=2, batch_size=4))
-    assert 'batches of 4' in export.describe_model(Segmenter(small_network(), 48, config=config))['setting']
+    assert 'batch size 4' in export.describe_model(Segmenter(small_network(), 48, config=config))['setting']
 
 
 @pytest.mark.parametrize('text', ['[1, 2]', '{"test": 5}', '{"test": {"iou": 0.5}}', '{"test": {"images": "7", "iou": 1, "dice": 1, "accuracy": 1}}'])
@@ -294,11 +295,23 @@ class Markup(HTMLParser):
 
 
 def test_the_markup_is_closed_and_labelled():
-    markup = Markup((ROOT / 'nbs/playground/playground.html.in').read_text(encoding='utf-8'))
-    assert markup.open == []
-    for tag, attrs in markup.seen:
+    text = (ROOT / 'nbs/playground/playground.html.in').read_text(encoding='utf-8')
+    around, inside = Markup(text), Markup(re.search(r'<script type="text/html" class="pg-markup">(.*?)</script>', text, re.S)[1])
+    assert around.open == inside.open == [] and len(inside.seen) > 50
+    for tag, attrs in around.seen + inside.seen:
         if tag == 'button': assert attrs['type'] == 'button'
         if attrs.get('role') in ('group', 'radiogroup') or tag in ('dialog', 'video'): assert attrs['aria-label']
+
+
+def test_without_scripts_the_playground_is_a_sentence_with_a_link():
+    "An untrusted notebook in JupyterLab loses scripts and their contents, and the attribute `hidden`: no dead button may be left over."
+    text = (ROOT / 'nbs/playground/playground.html.in').read_text(encoding='utf-8')
+    left = Markup(re.sub(r'<script.*?</script>|\bhidden\b', '', text, flags=re.S))
+    assert [tag for tag, _ in left.seen] == ['div', 'p', 'a', 'link']
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT / 'settings.ini', encoding='utf-8')
+    site = settings['DEFAULT']
+    assert left.seen[2][1]['href'] == f'{site["doc_host"]}{site["doc_baseurl"]}/nbs/playground.html'
 
 
 def test_the_notebook_shows_the_markup_as_it_is():

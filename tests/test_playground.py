@@ -525,6 +525,23 @@ def test_by_keyboard_alone(page):
     assert page.evaluate('''() => [...document.querySelectorAll('.pg-app button, .pg-app input, .pg-app select, .pg-app canvas')].filter(n => !n.closest('[hidden]') && !(n.getAttribute('aria-label') || n.textContent.trim() || n.labels?.length)).map(n => n.outerHTML)''') == []
 
 
+def test_the_focus_stays_and_the_result_is_announced(page):
+    "The button that was pressed goes away: the keyboard is left where the mask appears, and a screen reader is told what came of it."
+    said = page.get_by_role('status')
+    assert said.inner_text() == ''
+    page.locator('.pg-run').focus()
+    page.keyboard.press('Enter')
+    predicted(page)
+    assert page.evaluate("document.activeElement.className") == 'pg-stage'
+    assert re.fullmatch(r'mp-tr-bce: [\d.]+ % pet', said.inner_text())
+    page.locator('.pg-compare').check()
+    predicted(page, 'b')
+    assert re.fullmatch(r'A, mp-tr-bce: .* pet\. B, mp-tr-dice: .* pet\. A and B differ on [\d.]+ % of the pixels', said.inner_text())
+    before = said.inner_text()
+    page.locator('[data-panel=a] canvas').hover()
+    assert said.inner_text() == before and 'p = ' in page.locator('.pg-status').inner_text(), 'the pointer is not read out'
+
+
 def test_address_chooses_networks_and_picture(page, server):
     first_run(page)
     page.goto(server + 'index.html?a=str_conv-tr-bce&b=str_conv-tr-dice&picture=pet8')

@@ -70,7 +70,7 @@ def items(node):
         yield {'href': entry} if isinstance(entry, str) else entry
         if isinstance(entry, str): continue
         below = entry.get('menu', entry.get('contents', []))
-        yield from items([name for p in NOTEBOOKS if fnmatch.fnmatch(name := p.relative_to(ROOT).as_posix(), below)] if isinstance(below, str) else below)
+        yield from items([name for p in NOTEBOOKS if fnmatch.fnmatch(name := p.relative_to(ROOT).as_posix(), below) and name != entry.get('href')] if isinstance(below, str) else below)
 
 
 def front_matter(nb) -> dict:
@@ -183,7 +183,7 @@ def test_nbdev_makes_a_page_of_the_notebook(pages, path):
         'Open in Binder': f'https://mybinder.org/v2/gh/{place}/{SETTINGS["branch"]}?labpath=nbs%2F{name.replace("/", "%2F")}.ipynb'}
     assert not page.metadata.get('widgets')
     # nothing that was written is lost, the opening included
-    plain = lambda text: re.sub(r'!\[[^\]]*\]\(([^)]*)\)(\{[^}]*\})?', r'\1', re.sub(r'\]\(((?:\w+\.ipynb)?)#[^)]*\)', r'](\1#)', re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', text))).strip()  # links are made of names, anchors mended, descriptions moved
+    plain = lambda text: re.sub(r'!\[[^\]]*\]\(([^)]*)\)(\{[^}]*\})?', r'\1', re.sub(r'\]\(((?:[\w./-]+\.ipynb)?)#[^)]*\)', r'](\1#)', re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', text))).strip()  # links are made of names, anchors mended, descriptions moved
     shown = plain('\n'.join(c.source for c in page.cells))
     for cell in ours.cells:
         if cell.cell_type == 'markdown' and cell is not ours.cells[0]:
@@ -252,7 +252,7 @@ def test_every_link_and_anchor_resolves():
             if parts.scheme:
                 if parts.scheme != 'https' or not re.fullmatch(r'[\w-]+(\.[\w-]+)*\.[a-z]{2,}', parts.netloc) or re.search(r'[\s<>"]', target): broken.append((source, target))
                 continue
-            path = folder / unquote(parts.path) if parts.path else None
+            path = (folder / unquote(parts.path)).resolve() if parts.path else None
             if path and not path.exists(): broken.append((source, target))
             elif parts.fragment and unquote(parts.fragment) not in lab_anchors(notebooks.get(path or source, nbformat.v4.new_notebook())): broken.append((source, target))
     assert broken == []

@@ -146,4 +146,4 @@ def mark_columns(cell):
 def mend_anchors(cell):
     "Makes links within a notebook, which JupyterLab resolves (`#What-is-it?`), into those of a page, where Pandoc names the headings (`#what-is-it`)."
     name = lambda anchor: re.sub(r'^[^a-z]+', '', re.sub(r'[^\w.-]', '', anchor).lower())
-    if cell.cell_type == 'markdown': cell.source = re.sub(r'(\]\((?:\w+\.ipynb)?#)([^)\s]+)\)', lambda m: f'{m[1]}{name(m[2])})', cell.source)
+    if cell.cell_type == 'markdown': cell.source = re.sub(r'(\]\((?:[\w./-]+\.ipynb)?#)([^)\s]+)\)', lambda m: f'{m[1]}{name(m[2])})', cell.source)

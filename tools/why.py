@@ -75,7 +75,7 @@ def arms(question: str) -> list:  # (name, class, config, peak of the learning r
     base = dict(base_width=16, depth=4)
     kinds = {'batch norm': UNet, 'no norm': NoNormUNet, 'group norm': GroupNormUNet}
     return dict(
-        norm=[(name, kind, base, lr) for lr in (1e-3, 1e-2) for name, kind in kinds.items()],
+        norm=[(name, kind, base, lr) for lr in (3e-3, 1e-3) for name, kind in kinds.items()],
         skips=[('concatenate', UNet, base, 3e-3), ('add', AddUNet, base, 3e-3), ('none', NoSkipUNet, base, 3e-3)],
         depth=[(f'depth {d}', UNet, base | dict(depth=d), 3e-3) for d in (4, 3, 2, 5)],
         width=[(f'width {w}', UNet, dict(base_width=w, depth=4), 3e-3) for w in (16, 8, 32, 64)])[question]

@@ -7,67 +7,76 @@ __all__ = ['DOWNSAMPLE', 'UPSAMPLE', 'DoubleConv', 'max_pool', 'strided_conv', '
            'nearest_conv', 'down_block', 'up_block']
 
 # %% ../nbs/01_blocks.ipynb #d4ddebfa
+#| code-fold: true
+#| code-summary: "Imports of the module"
 import torch
 from torch import nn
 
 # %% ../nbs/01_blocks.ipynb #02684b1b
 class DoubleConv(nn.Sequential):
-    "Returns [B, out_channels, H, W] from [B, in_channels, H, W]: 3x3 convolution (with bias), batch norm and ReLU, twice."
+    "Map [B, in, H, W] to [B, out, H, W]: 3x3 convolution with a bias, batch norm and ReLU, twice."
     def __init__(self,
         in_channels: int,  # channels that come in, at least 1
         out_channels: int,  # channels that go out, at least 1
     ):
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+            nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1),  # [B, out, H, W]
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True))
 
 # %% ../nbs/01_blocks.ipynb #4d200752
 def max_pool(
     channels: int,  # channels that come in and go out
 ) -> nn.Module:  # no parameters
-    "Returns mode `mp`: the largest value of each 2x2 tile, [B, C, H, W] -> [B, C, H/2, W/2]."
+    "Return mode `mp`: the largest value of each 2x2 tile, [B, C, H, W] -> [B, C, H/2, W/2]."
     return nn.MaxPool2d(2)
 
 # %% ../nbs/01_blocks.ipynb #04a7a7c6
 def strided_conv(
     channels: int,  # channels that come in and go out
 ) -> nn.Module:  # 9 C^2 + C parameters
-    "Returns mode `str_conv`: a bare 3x3 convolution with stride 2 and padding 1, [B, C, H, W] -> [B, C, H/2, W/2]."
+    "Return mode `str_conv`: a bare 3x3 stride-2 convolution, [B, C, H, W] -> [B, C, H/2, W/2]."
     return nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1)
 
 # %% ../nbs/01_blocks.ipynb #425c2b59
 def strided_conv_bn(
     channels: int,  # channels that come in and go out
 ) -> nn.Module:  # 9 C^2 + 3 C parameters
-    "Returns mode `str_conv_bn`: 3x3 convolution with stride 2 and padding 1, batch norm, ReLU, [B, C, H, W] -> [B, C, H/2, W/2]."
-    return nn.Sequential(nn.Conv2d(channels, channels, kernel_size=3, stride=2, padding=1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+    "Return mode `str_conv_bn`: `str_conv`, batch norm and ReLU, [B, C, H, W] -> [B, C, H/2, W/2]."
+    return nn.Sequential(strided_conv(channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 # %% ../nbs/01_blocks.ipynb #25257a99
 def transposed_conv(
     channels: int,  # channels that come in, even; half of them go out
 ) -> nn.Module:  # 2 C^2 + C/2 parameters
-    "Returns mode `tr`: a 2x2 transposed convolution with stride 2, [B, C, H, W] -> [B, C/2, 2H, 2W]."
+    "Return mode `tr`: a 2x2 stride-2 transposed convolution, [B, C, H, W] -> [B, C/2, 2H, 2W]."
     return nn.ConvTranspose2d(channels, channels // 2, kernel_size=2, stride=2)
 
 # %% ../nbs/01_blocks.ipynb #0c57dc7d
 def nearest_conv(
     channels: int,  # channels that come in, even; half of them go out
 ) -> nn.Module:  # 9 C^2 / 2 + C/2 parameters
-    "Returns mode `ups`: nearest neighbour to twice the size, then a 3x3 convolution, [B, C, H, W] -> [B, C/2, 2H, 2W]."
-    return nn.Sequential(nn.Upsample(scale_factor=2, mode='nearest'), nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1))
+    "Return mode `ups`: nearest neighbour, a 3x3 convolution, [B, C, H, W] -> [B, C/2, 2H, 2W]."
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode='nearest'),
+                         nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1))
 
 # %% ../nbs/01_blocks.ipynb #1cdcb08c
-DOWNSAMPLE = {'mp': max_pool, 'str_conv': strided_conv, 'str_conv_bn': strided_conv_bn}  # mode: channels -> module, C to C at half the size
-UPSAMPLE = {'tr': transposed_conv, 'ups': nearest_conv}  # mode: channels -> module, C to C/2 at twice the size
+# mode: function from channels to a module; down keeps the channels, up halves them
+DOWNSAMPLE = {'mp': max_pool, 'str_conv': strided_conv, 'str_conv_bn': strided_conv_bn}
+UPSAMPLE = {'tr': transposed_conv, 'ups': nearest_conv}
 
 # %% ../nbs/01_blocks.ipynb #ffbab50f
 def down_block(
     mode: str,  # a name in `DOWNSAMPLE`
     channels: int,  # channels that come in and go out, at least 1
 ) -> nn.Module:  # [B, C, H, W] -> [B, C, H/2, W/2] for even H and W
-    "Returns the block that halves height and width. Raises ValueError for an unknown mode or less than one channel."
+    "Return the block that halves height and width; ValueError for an unknown mode or no channels."
     if mode not in [*DOWNSAMPLE]:
-        raise ValueError(f'downsample_mode: {mode!r} given, allowed are {", ".join(DOWNSAMPLE)}; add another with DOWNSAMPLE[name] = function')
+        raise ValueError(f'downsample_mode: {mode!r} given, allowed are {", ".join(DOWNSAMPLE)}; '
+                         'add another with DOWNSAMPLE[name] = function')
     if channels < 1:
         raise ValueError(f'channels: {channels} given; give at least 1')
     return DOWNSAMPLE[mode](channels)
@@ -77,9 +86,10 @@ def up_block(
     mode: str,  # a name in `UPSAMPLE`
     channels: int,  # channels that come in, even; half of them go out
 ) -> nn.Module:  # [B, C, H, W] -> [B, C/2, 2H, 2W]
-    "Returns the block that doubles height and width. Raises ValueError for an unknown mode or an odd number of channels."
+    "Return the block that doubles height and width; ValueError for unknown modes or odd channels."
     if mode not in [*UPSAMPLE]:
-        raise ValueError(f'upsample_mode: {mode!r} given, allowed are {", ".join(UPSAMPLE)}; add another with UPSAMPLE[name] = function')
+        raise ValueError(f'upsample_mode: {mode!r} given, allowed are {", ".join(UPSAMPLE)}; '
+                         'add another with UPSAMPLE[name] = function')
     if channels < 2 or channels % 2:
-        raise ValueError(f'channels: {channels} given, but an up block halves them; give an even number of at least 2')
+        raise ValueError(f'channels: {channels} given; give an even number, an up block halves it')
     return UPSAMPLE[mode](channels)

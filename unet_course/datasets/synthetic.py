@@ -6,176 +6,73 @@
 __all__ = ['COATS', 'draw_pet', 'synthetic_pets', 'pets_or_synthetic']
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #datasets_synthetic_imports
+#| code-fold: true
+#| code-summary: "Imports"
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..data import BACKGROUND, BORDER, PET, Pets
+from .drawing import (
+    HashGenerator, capsule, ellipse, frame, texture, triangle, value_noise)
 from .oxford_pets import data_root, find_pets, load_pets
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #c808c213
-def mix64(
-    x,  # a Python int below 2**64, or a uint64 array
-):
-    "Returns `x` scrambled: a one-to-one map of the 64-bit integers in which every input bit sways every output bit."
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
-    return x ^ (x >> 31)
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #da96c13a
-class HashGenerator:
-    "A stream of whole numbers that depends on `(seed, i)` alone."
-    def __init__(self,
-        seed: int,  # of the whole dataset
-        i: int,  # number of the picture
-    ): self.state = mix64(mix64((seed + 1) % 2**64) ^ i)
-
-    def key(self) -> int:
-        "The next number of the stream, 0 to 2**64 - 1."
-        self.state = (self.state + 0x9E3779B97F4A7C15) % 2**64
-        return mix64(self.state)
-
-    def between(self,
-        low: int,  # the smallest number that may come
-        high: int,  # the largest
-    ) -> int:
-        "A number from `low` to `high`, both included."
-        return low + self.key() % (high - low + 1)
-
-    def pick(self,
-        options,  # a sequence that is not empty
-    ):
-        "One element of a sequence."
-        return options[self.between(0, len(options) - 1)]
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #186bf090
-def ellipse(
-    u, v,  # coordinates of the pixels, int64, one shape
-    cu: int, cv: int,  # the centre
-    a: int, b: int,  # the half axes, along u and along v
-) -> np.ndarray:  # bool, the shape of u
-    "Where `(u, v)` lies in the ellipse around `(cu, cv)` with half axes `a` and `b`."
-    return ((u - cu) * b) ** 2 + ((v - cv) * a) ** 2 <= (a * b) ** 2
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #3197ae58
-def capsule(
-    u, v,  # coordinates of the pixels, int64, one shape
-    u0: int, v0: int,  # one end of the line
-    u1: int, v1: int,  # the other
-    r: int,  # half the capsule's width
-) -> np.ndarray:  # bool, the shape of u
-    "Where `(u, v)` lies within `r` of the line from `(u0, v0)` to `(u1, v1)`."
-    du, dv, u, v = u1 - u0, v1 - v0, u - u0, v - v0
-    t = np.clip((u * du + v * dv) * 256 // max(1, du * du + dv * dv), 0, 256)  # nearest point of the line, in 256ths
-    return (256 * u - t * du) ** 2 + (256 * v - t * dv) ** 2 <= (256 * r) ** 2
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #bda5decf
-def triangle(
-    u, v,  # coordinates of the pixels, int64, one shape
-    *corners: tuple[int, int],  # three
-) -> np.ndarray:  # bool, the shape of u
-    "Where `(u, v)` lies in the triangle with these three corners."
-    turns = [(q[0] - p[0]) * (v - p[1]) - (q[1] - p[1]) * (u - p[0]) for p, q in zip(corners, corners[1:] + corners[:1])]
-    return np.all([t >= 0 for t in turns], 0) | np.all([t <= 0 for t in turns], 0)
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #c5dcf685
-TURNS = [(1, 0, 1), (99, 20, 101), (40, 9, 41), (24, 7, 25), (12, 5, 13), (15, 8, 17), (4, 3, 5), (20, 21, 29), (3, 4, 5), (0, 1, 1)]  # (cosine, sine, denominator), 0 to 90 degrees
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #f97e85a9
-def frame(
-    x, y,  # coordinates of the pixels, int64, one shape
-    cx: int, cy: int,  # where the new origin lies
-    unit: int,  # the old length that becomes 1000
-    turn: int = 0,  # index into TURNS; negative turns the other way
-    flip: bool = False,  # mirror left and right
-) -> tuple[np.ndarray, np.ndarray]:  # int64, the shape of x; 1000 is `unit` long
-    "The coordinates `(x, y)` in a frame that is shifted, turned, scaled and perhaps mirrored."
-    c, s, d = TURNS[abs(turn)]
-    s = -s if turn < 0 else s
-    u, v = ((x - cx) * c + (y - cy) * s) * 1000 // (d * unit), ((y - cy) * c - (x - cx) * s) * 1000 // (d * unit)
-    return (-u if flip else u), v
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #004b84b7
-def value_noise(
-    x, y,  # coordinates of the pixels, int64, one shape
-    cell: int,  # distance between grid corners, in units of x and y
-    key: int,  # 64 bits that name this noise
-) -> np.ndarray:  # int64 of 0..255, the shape of x
-    "Smooth noise: hashed values on a grid of 64 x 64 corners (then repeating), blended in between."
-    table = (mix64(np.arange(4096, dtype=np.uint64) ^ np.uint64(key)) >> np.uint64(56)).astype(np.int64)
-    column, fx = np.divmod(x, cell)
-    row, fy = np.divmod(y, cell)
-    corner = row * 64 + column
-    top, bottom = [table.take(c, mode='wrap') * (cell - fx) + table.take(c + 1, mode='wrap') * fx for c in (corner, corner + 64)]
-    return (top * (cell - fy) + bottom * fy) // (cell * cell)
-
-# %% ../../nbs/workshop/datasets/synthetic.ipynb #dd2cc2eb
-def texture(
-    kind: str,  # 'plain', 'noise', 'patches', 'stripes', 'spots' or 'shade'
-    x, y,  # coordinates of the pixels, int64, one shape
-    scale: int,  # size of the pattern, in units of x and y
-    first: tuple, second: tuple,  # the two colours, RGB 0..255
-    key: int,  # 64 bits that name this texture
-) -> np.ndarray:  # int32, RGB: the shape of x, then 3
-    "A surface that mixes two colours by a pattern."
-    noise = value_noise(x, y, scale, key)
-    weight = {
-        'plain': lambda: noise // 6,
-        'noise': lambda: noise,
-        'patches': lambda: np.clip((noise - 125) * 12, 0, 256),
-        'stripes': lambda: 256 * ((x + noise * scale // 150) % scale < scale * 2 // 5),
-        'spots': lambda: 256 * ellipse((x + y // scale % 2 * scale // 2) % scale, y % scale, scale // 2, scale // 2, scale // 4 + 1, scale // 4 + 1),
-        'shade': lambda: np.clip(y * 64 // scale + noise // 8, 0, 256),
-    }[kind]()[..., None].astype(np.int32)  # of 256
-    first, second = np.array(first, np.int32), np.array(second, np.int32)
-    return first + ((second - first) * weight >> 8)
+from ..support.files import CourseError
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #f0c9c533
 class Scene:
-    "A picture in the making, on a grid twice as fine: `colour`, where the pet is visible (`pet`), and coordinates `x`, `y` of 0..4096."
+    "A picture in the making, on a grid twice as fine, with coordinates `x`, `y` of 0..4096."
     def __init__(self,
         size: int,  # side in pixels
     ):
         centres = (2 * np.arange(2 * size, dtype=np.int64) + 1) * 4096 // (4 * size)
         self.x, self.y = np.broadcast_arrays(centres[None, :], centres[:, None])
         self.colour = np.zeros((2 * size, 2 * size, 3), np.int32)
-        self.pet = np.zeros((2 * size, 2 * size), bool)
+        self.pet = np.zeros((2 * size, 2 * size), bool)  # where the pet is visible
 
     def paint(self,
         where: np.ndarray,  # bool [2 size, 2 size]
-        colour,  # RGB: one for all, one for each covered pixel, or a whole [2 size, 2 size, 3] to cut from
+        colour,  # RGB: one for all, one for each covered pixel, or [2 size, 2 size, 3]
         shade: int = 0,  # added to the colour
         pet: bool = False,  # the label
     ):
-        "None; covers `where` with a colour and labels it."
+        "Cover `where` with a colour, and label it."
         colour, at = np.asarray(colour, np.int32), where.nonzero()
         self.colour[at] = (colour[at] if colour.ndim == 3 else colour) + shade
         self.pet[at] = pet
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #0f97b004
-POSES = {  # (u0, v0, u1, v1, r, shade): capsules from back to front, facing right; head: (u, v, radius)
+POSES = {  # capsules from back to front: (u0, v0, u1, v1, r, shade); head: (u, v, radius)
     'standing': dict(head=(900, -620, 500), parts=[
-        (-850, -150, -1200, -450, 100, -12), (-1200, -450, -1250, -850, 85, -8), (-450, 200, -380, 980, 130, -28), (650, 200, 720, 980, 130, -28),
-        (-550, 0, 600, -60, 400, 0), (600, -150, 820, -480, 270, 0), (-680, 200, -740, 1000, 145, 6), (480, 200, 450, 1000, 140, 6)]),
+        (-850, -150, -1200, -450, 100, -12), (-1200, -450, -1250, -850, 85, -8),
+        (-450, 200, -380, 980, 130, -28), (650, 200, 720, 980, 130, -28),
+        (-550, 0, 600, -60, 400, 0), (600, -150, 820, -480, 270, 0),
+        (-680, 200, -740, 1000, 145, 6), (480, 200, 450, 1000, 140, 6)]),
     'sitting': dict(head=(100, -720, 560), parts=[
-        (-350, 850, -950, 800, 110, -15), (-950, 800, -1150, 450, 90, -10), (0, -250, 0, 450, 460, 0), (-330, 750, -250, 820, 310, -10),
-        (330, 750, 250, 820, 310, -10), (-180, 350, -200, 1020, 140, 10), (200, 350, 200, 1020, 140, 10)]),
+        (-350, 850, -950, 800, 110, -15), (-950, 800, -1150, 450, 90, -10),
+        (0, -250, 0, 450, 460, 0), (-330, 750, -250, 820, 310, -10),
+        (330, 750, 250, 820, 310, -10), (-180, 350, -200, 1020, 140, 10),
+        (200, 350, 200, 1020, 140, 10)]),
     'lying': dict(head=(850, -150, 500), parts=[
-        (-950, 480, -1450, 560, 100, -12), (-1450, 560, -1600, 350, 80, -8), (500, 520, 1150, 600, 130, -25),
-        (-650, 260, 500, 250, 400, 0), (-650, 420, -560, 430, 320, 8), (-500, 650, -100, 670, 115, 10), (420, 560, 1000, 680, 130, 8)]),
+        (-950, 480, -1450, 560, 100, -12), (-1450, 560, -1600, 350, 80, -8),
+        (500, 520, 1150, 600, 130, -25), (-650, 260, 500, 250, 400, 0),
+        (-650, 420, -560, 430, 320, 8), (-500, 650, -100, 670, 115, 10),
+        (420, 560, 1000, 680, 130, 8)]),
     'curled': dict(head=(600, 200, 450), parts=[
-        (-350, 100, 350, 50, 620, 0), (-500, 350, -300, 350, 420, -12), (-850, 450, -300, 720, 130, 8), (-300, 720, 300, 700, 110, 12)]),
+        (-350, 100, 350, 50, 620, 0), (-500, 350, -300, 350, 420, -12),
+        (-850, 450, -300, 720, 130, 8), (-300, 720, 300, 700, 110, 12)]),
     'portrait': dict(head=(0, -150, 900), parts=[
         (-150, 1500, 150, 1500, 850, -15), (0, 700, 0, 1500, 620, 0)]),
 }
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #c290d9a1
 COATS = [  # (fur, markings, pattern)
-    ((222, 150, 78), (168, 92, 36), 'stripes'), ((120, 112, 104), (58, 54, 52), 'stripes'), ((236, 228, 214), (180, 130, 84), 'patches'),
-    ((46, 42, 44), (232, 228, 222), 'patches'), ((150, 96, 54), (104, 62, 34), 'noise'), ((238, 226, 200), (206, 180, 140), 'shade'),
-    ((128, 136, 148), (96, 102, 114), 'plain'), ((206, 160, 104), (70, 46, 34), 'spots'), ((240, 240, 238), (40, 40, 44), 'spots'),
-    ((86, 58, 42), (190, 140, 90), 'shade'), ((230, 190, 140), (240, 236, 226), 'patches'), ((60, 56, 58), (120, 84, 56), 'noise'),
+    ((222, 150, 78), (168, 92, 36), 'stripes'), ((120, 112, 104), (58, 54, 52), 'stripes'),
+    ((236, 228, 214), (180, 130, 84), 'patches'), ((46, 42, 44), (232, 228, 222), 'patches'),
+    ((150, 96, 54), (104, 62, 34), 'noise'), ((238, 226, 200), (206, 180, 140), 'shade'),
+    ((128, 136, 148), (96, 102, 114), 'plain'), ((206, 160, 104), (70, 46, 34), 'spots'),
+    ((240, 240, 238), (40, 40, 44), 'spots'), ((86, 58, 42), (190, 140, 90), 'shade'),
+    ((230, 190, 140), (240, 236, 226), 'patches'), ((60, 56, 58), (120, 84, 56), 'noise'),
 ]
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #701d0814
@@ -186,26 +83,27 @@ def paint_head(
     markings: tuple[int, int, int],  # RGB 0..255, of the blaze
     draws: HashGenerator,  # for the traits
 ):
-    "None; paints ears, head and face, labelled as pet."
-    ears, wide, high = draws.pick(['pointed', 'floppy', 'round']), draws.between(900, 1100), draws.between(800, 950)
-    length, dark = draws.between(-150, 250), -draws.between(10, 40)
+    "Paint ears, head and face, labelled as pet."
+    paint = lambda where, colour, shade=0: scene.paint(where, colour, shade, pet=True)
+    ears = draws.pick(['pointed', 'floppy', 'round'])
+    wide, high = draws.between(900, 1100), draws.between(800, 950)
+    length, dark = draws.between(-150, 250), draws.between(10, 40)
     for w in (-u, u):  # the left half of the face mirrors the right one
         if ears == 'pointed':
-            tip = (750, -1350 - length)
-            scene.paint(triangle(w, v, (100, -750), tip, (960, -200)), fur, dark, pet=True)
-            scene.paint(triangle(w, v, (350, -750), (720, -1150 - length), (830, -400)), (214, 150, 146), pet=True)
-        elif ears == 'round': scene.paint(ellipse(w, v, 720, -700, 380 + length // 3, 400), fur, dark, pet=True)
-    scene.paint(ellipse(u, v, 0, 0, wide, high), fur, 14, pet=True)
-    if draws.between(0, 2) == 0: scene.paint(ellipse(u, v, 0, -400, 220, 520), markings, pet=True)  # a blaze
-    scene.paint(ellipse(u, v, 0, 420, 520, 380), fur // 2 + 110, pet=True)  # the muzzle
+            paint(triangle(w, v, (100, -750), (750, -1350 - length), (960, -200)), fur, -dark)
+            paint(triangle(w, v, (350, -750), (720, -1150 - length), (830, -400)), (214, 150, 146))
+        elif ears == 'round': paint(ellipse(w, v, 720, -700, 380 + length // 3, 400), fur, -dark)
+    paint(ellipse(u, v, 0, 0, wide, high), fur, 14)
+    if draws.between(0, 2) == 0: paint(ellipse(u, v, 0, -400, 220, 520), markings)  # a blaze
+    paint(ellipse(u, v, 0, 420, 520, 380), fur // 2 + 110)  # the muzzle
     iris = draws.pick([(120, 160, 60), (210, 170, 50), (90, 56, 30), (110, 160, 200)])
     for w in (-u, u):
-        if ears == 'floppy': scene.paint(capsule(w, v, 850, -450, 1050, 350 + length, 260), fur, dark, pet=True)
-        scene.paint(ellipse(w, v, 400, -130, 190, 200), iris, pet=True)
-        scene.paint(ellipse(w, v, 390, -120, 100, 170), (16, 14, 18), pet=True)
-        scene.paint(capsule(w, v, 0, 600, 210, 520, 40), (60, 36, 36), pet=True)
-    if draws.between(0, 3) == 0: scene.paint(ellipse(u, v, 0, 720, 150, 220), (226, 110, 120), pet=True)  # the tongue
-    scene.paint(ellipse(u, v, 0, 310, 190, 130), draws.pick([(30, 24, 26), (196, 120, 116)]), pet=True)  # the nose
+        if ears == 'floppy': paint(capsule(w, v, 850, -450, 1050, 350 + length, 260), fur, -dark)
+        paint(ellipse(w, v, 400, -130, 190, 200), iris)
+        paint(ellipse(w, v, 390, -120, 100, 170), (16, 14, 18))
+        paint(capsule(w, v, 0, 600, 210, 520, 40), (60, 36, 36))
+    if draws.between(0, 3) == 0: paint(ellipse(u, v, 0, 720, 150, 220), (226, 110, 120))  # tongue
+    paint(ellipse(u, v, 0, 310, 190, 130), draws.pick([(30, 24, 26), (196, 120, 116)]))  # the nose
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #65fab638
 def paint_pet(
@@ -213,18 +111,21 @@ def paint_pet(
     coat: int,  # 1..len(COATS)
     draws: HashGenerator,  # for place, size, tilt, pose and traits
 ):
-    "None; paints one animal, labelled as pet, at a place, size, tilt and pose of its own."
+    "Paint one animal, labelled as pet, at a place, size, tilt and pose of its own."
+    some = draws.between
     pose = POSES[draws.pick(list(POSES))]
-    u, v = frame(scene.x, scene.y, draws.between(1200, 2900), draws.between(1700, 2800), draws.between(950, 2050),
-                 draws.between(-4, 4), draws.pick([False, True]))
-    colours = [tuple(c + draws.between(-14, 14) for c in colour) for colour in COATS[coat - 1][:2]]
-    fur = texture(COATS[coat - 1][2], u + v // 3, v, draws.between(220, 420), *colours, draws.key())
-    fur = fur + (value_noise(u, v, 60, draws.key()) // 5 - np.clip(v // 40, -25, 25) - 25).astype(np.int32)[..., None]  # hair, and light from above
-    girth = draws.between(80, 125)
+    u, v = frame(scene.x, scene.y, some(1200, 2900), some(1700, 2800), some(950, 2050), some(-4, 4),
+                 draws.pick([False, True]))
+    colours = [tuple(c + some(-14, 14) for c in colour) for colour in COATS[coat - 1][:2]]
+    fur = texture(COATS[coat - 1][2], u + v // 3, v, some(220, 420), *colours, draws.key())
+    light = value_noise(u, v, 60, draws.key()) // 5 - np.clip(v // 40, -25, 25) - 25  # from above
+    fur, girth = fur + light.astype(np.int32)[..., None], some(80, 125)
     for *ends, r, shade in pose['parts']:
-        scene.paint(capsule(u, v, *(e + draws.between(-70, 70) for e in ends), r * girth // 100), fur, shade, pet=True)
+        where = capsule(u, v, *(end + some(-70, 70) for end in ends), r * girth // 100)
+        scene.paint(where, fur, shade, pet=True)
     hu, hv, radius = pose['head']
-    u, v = frame(u, v, hu + draws.between(-90, 90), hv + draws.between(-90, 90), radius * draws.between(85, 120) // 100, draws.between(-5, 5))
+    u, v = frame(u, v, hu + some(-90, 90), hv + some(-90, 90), radius * some(85, 120) // 100,
+                 some(-5, 5))
     paint_head(scene, u, v, fur, colours[1], draws)
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #adc02519
@@ -232,11 +133,13 @@ def surface(
     x, y,  # coordinates in the scene, int64, one shape
     draws: HashGenerator,  # for colours and pattern
 ) -> np.ndarray:  # int32, RGB: the shape of x, then 3
-    "A surface for anything that is not a pet; half of them wear the colours and patterns of a coat."
+    "Return a surface for what is no pet; half of them wear the colours and patterns of a coat."
     u, v = frame(x, y, 0, 0, 1000, draws.between(-9, 9))
     fur, markings, kind = draws.pick(COATS)
-    if draws.between(0, 1): kind = draws.pick(['plain', 'noise', 'patches', 'stripes', 'spots', 'shade'])
-    if draws.between(0, 1): fur, markings = [tuple(draws.between(40, 215) for _ in range(3)) for _ in range(2)]
+    if draws.between(0, 1):
+        kind = draws.pick(['plain', 'noise', 'patches', 'stripes', 'spots', 'shade'])
+    if draws.between(0, 1):
+        fur, markings = ([draws.between(40, 215) for _ in range(3)] for _ in range(2))
     return texture(kind, u, v, draws.between(150, 900), fur, markings, draws.key())
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #0a65dfa7
@@ -245,14 +148,14 @@ def paint_thing(
     kind: str,  # 'cushion', 'bolster', 'leaf', 'bar' or 'box'
     draws: HashGenerator,  # for place, size, tilt, proportions and surface
 ):
-    "None; paints a thing that is no pet, and says so in the label."
-    unit = draws.between(350, 900)
-    u, v = frame(scene.x, scene.y, draws.between(0, 4096), draws.between(600, 4096), unit, draws.between(-9, 9))
-    if kind == 'cushion': where = ellipse(u, v, 0, 0, 1000, draws.between(500, 1000))
-    if kind == 'bolster': where = capsule(u, v, -800, 0, 800, 0, draws.between(150, 500))
+    "Paint a thing that is no pet, and label it so."
+    some, unit = draws.between, draws.between(350, 900)
+    u, v = frame(scene.x, scene.y, some(0, 4096), some(600, 4096), unit, some(-9, 9))
+    if kind == 'cushion': where = ellipse(u, v, 0, 0, 1000, some(500, 1000))
+    if kind == 'bolster': where = capsule(u, v, -800, 0, 800, 0, some(150, 500))
     if kind == 'leaf': where = ellipse(u, v, 0, 500, 1000, 800) & ellipse(u, v, 0, -500, 1000, 800)
-    if kind == 'bar': where = abs(u) * unit < 1000 * draws.between(60, 200)
-    if kind == 'box': where = np.maximum(abs(u), abs(v)) < draws.between(500, 900)
+    if kind == 'bar': where = abs(u) * unit < 1000 * some(60, 200)
+    if kind == 'box': where = np.maximum(abs(u), abs(v)) < some(500, 900)
     scene.paint(where, surface(scene.x[where], scene.y[where], draws))
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #7c65ca7f
@@ -260,11 +163,13 @@ def trimap_of(
     pet: np.ndarray,  # bool [2H, 2W], where the pet is visible
     reach: int,  # how far the border reaches to either side, in half pixels
 ) -> np.ndarray:  # uint8 [H, W] of 1, 2, 3
-    "The trimap: pet where a window around the pixel holds nothing else, background where it holds no pet, border between."
+    "Return pet where a window holds nothing else, background where it holds none, border between."
     side = 2 + 2 * reach
-    total = np.pad(np.pad(pet, reach, mode='edge').cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # pet pixels above and left
-    count = (total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])[::2, ::2]
-    return np.where(count == side * side, PET, np.where(count > 0, BORDER, BACKGROUND)).astype(np.uint8)
+    total = np.pad(np.pad(pet, reach, mode='edge').cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    below, above = total[side:], total[:-side]
+    count = (below[:, side:] - above[:, side:] - below[:, :-side] + above[:, :-side])[::2, ::2]
+    trimap = np.where(count == side * side, PET, np.where(count > 0, BORDER, BACKGROUND))
+    return trimap.astype(np.uint8)
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #b7caa4b0
 def draw_pet(
@@ -272,15 +177,17 @@ def draw_pet(
     i: int,  # number of the picture
     size: int = 64,  # side in pixels
 ) -> tuple[np.ndarray, np.ndarray, int]:  # uint8 [size, size, 3], uint8 [size, size], 1..len(COATS)
-    "One picture, its trimap and its coat."
+    "Return one picture, its trimap and its coat."
     draws, scene = HashGenerator(seed, i), Scene(size)
     scene.paint(scene.y >= 0, surface(scene.x, scene.y, draws))  # the wall
     floor = scene.y > draws.between(2000, 4600) + scene.x * draws.between(-20, 20) // 100
     scene.paint(floor, surface(scene.x[floor], scene.y[floor], draws))
-    for _ in range(draws.between(0, 4)): paint_thing(scene, draws.pick(['cushion', 'bolster', 'leaf', 'box']), draws)
+    for _ in range(draws.between(0, 4)):
+        paint_thing(scene, draws.pick(['cushion', 'bolster', 'leaf', 'box']), draws)
     coat = draws.between(1, len(COATS))
     paint_pet(scene, coat, draws)
-    for _ in range(draws.pick([0, 1, 1, 2])): paint_thing(scene, draws.pick(['bar', 'bar', 'leaf', 'box']), draws)
+    for _ in range(draws.pick([0, 1, 1, 2])):
+        paint_thing(scene, draws.pick(['bar', 'bar', 'leaf', 'box']), draws)
     grain = value_noise(scene.x, scene.y, 4096 // size, draws.key()) // 6 - 21
     colour = (scene.colour + grain.astype(np.int32)[..., None]) * draws.between(70, 115) // 100
     colour = np.clip(colour, 0, 255).reshape(size, 2, size, 2, 3).sum((1, 3)) // 4
@@ -292,13 +199,14 @@ def synthetic_pets(
     size: int = 64,  # side in pixels, at least 16
     seed: int = 0,  # another seed, other animals
 ) -> Pets:  # `source` is 'synthetic', `breeds` holds the coats, no picture is in the test split
-    "`n` drawn pets; picture `i` depends on `(seed, i, size)` only, and its bytes are the same on every computer."
-    if n < 1: raise ValueError(f'n={n}: how many pets to draw must be at least 1')
-    if size < 16: raise ValueError(f'size={size}: a drawn pet needs at least 16 pixels a side; try size=64')
+    "Return `n` synthetic pets; picture `i` depends on `(seed, i, size)` only, byte for byte."
+    if n < 1: raise CourseError(f'n={n}: give at least 1, the number of pets to draw')
+    if size < 16: raise CourseError(f'size={size}: a synthetic pet needs at least 16 pixels a side')
     images, trimaps, coats = zip(*(draw_pet(seed, i, size) for i in range(n)))
-    return Pets(images=torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), trimaps=torch.from_numpy(np.stack(trimaps)),
-                names=[f'synthetic_{seed}_{i:05d}' for i in range(n)], breeds=torch.tensor(coats),
-                test=torch.zeros(n, dtype=torch.bool), source='synthetic')
+    images = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    names = [f'synthetic_{seed}_{i:05d}' for i in range(n)]
+    return Pets(images, torch.from_numpy(np.stack(trimaps)), names, torch.tensor(coats),
+                torch.zeros(n, dtype=torch.bool), 'synthetic')
 
 # %% ../../nbs/workshop/datasets/synthetic.ipynb #6788df68
 def pets_or_synthetic(
@@ -306,9 +214,10 @@ def pets_or_synthetic(
     n: int = 500,  # how many pets to draw if there are no photos
     root: str | Path | None = None,  # see `data_root`
 ) -> Pets:
-    "Return the photos, or `n` synthetic pets if there is no dataset, and print which; raise `CourseError` if there is one that is not whole."
+    "Return the photos, or `n` synthetic pets if no dataset is there, and print which."
     if find_pets(root) is None:
-        print(f'No photos in {data_root(root)} (`unet-course download` fetches them, 811 MB): {n} synthetic pets of {size}x{size} pixels.')
+        print(f'No photos in {data_root(root)} (`unet-course download` fetches them, 811 MB): '
+              f'{n} synthetic pets of {size}x{size} pixels.')
         return synthetic_pets(n, size)
     pets = load_pets(root, size)
     print(f'Oxford-IIIT Pet: {len(pets)} photos of {size}x{size} pixels.')
