@@ -75,7 +75,9 @@ def run(
         if done: return done
         callbacks = [Distributed()] if world_size > 1 else []  # it comes first
         if rank == 0: callbacks.append(Progress(log))
-        callbacks += [OneClassGuard(log, keep_going),
+        steps = -(-len(split['train']) // config.setting.recipe.batch_size)
+        grace = 100 // steps if config.setting.data.startswith('folder_') else 0  # of a small set
+        callbacks += [OneClassGuard(log, keep_going, max(2, grace)),
                       Checkpoint(folder.checkpoint, checkpoint_minutes, log)]
         trainer = make_trainer(config, pets, split, device, callbacks)
         if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
