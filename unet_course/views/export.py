@@ -178,7 +178,7 @@ def describe_model(
     model, config, size = segmenter.model, segmenter.config, segmenter.size
     licence, credit = LICENCES.get(config.get('data'), (None, None))
     try: setting = describe(config | {key: config['recipe'][key] for key in ('epochs', 'batch_size') if key in config['recipe']})
-    except (KeyError, TypeError): setting = None  # not of a run of ours
+    except (KeyError, TypeError, ValueError): setting = None  # not of a run of ours
     known = {key: config.get(key) for key in ('protocol', 'data', 'border', 'seed')} | dict(
         variant=variant_of(config), width=model.config['base_width'], depth=model.config['depth'], size=size, setting=setting, weights=hash_of(model),
         parameters=count_parameters(model), macs=count_macs(model, size), threshold=segmenter.threshold,
