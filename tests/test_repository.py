@@ -21,7 +21,7 @@ import notebooks as tool  # noqa: E402
 
 NOTEBOOKS = tool.notebooks()
 MODULES = sorted(p.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.') for p in (ROOT / 'unet_course').rglob('*.py') if not p.stem.startswith('_'))
-SOURCES = ['nbs', 'unet_course', 'settings.ini', 'setup.py', 'pyproject.toml', '_quarto.yml', 'README.md', 'MANIFEST.in', 'LICENSE', 'NOTICE', 'results', 'tools']
+SOURCES = ['nbs', 'unet_course', 'settings.ini', 'setup.py', 'pyproject.toml', '_quarto.yml', 'README.md', 'MANIFEST.in', 'LICENSE', 'NOTICE', 'results', 'site', 'tools']
 
 
 def copy_of_the_repository(folder: Path) -> Path:
