@@ -244,7 +244,7 @@ def test_a_built_page(browser, built, name):
         answers = []
         page.on('request', lambda r: wrong.append(f'asks for {r.url}') if not r.url.startswith((built, 'data:', 'blob:')) else None)
         page.on('pageerror', lambda e: wrong.append(f'complains: {e}'))
-        page.on('response', answers.append)
+        page.on('response', lambda r: answers.append(r))
         page.goto(built + name, wait_until='networkidle')
         kib = sum(len(gzip.compress(answer.body(), 6) if re.search('text|javascript|json|svg|xml', answer.headers.get('content-type', '')) else answer.body()) for answer in answers if answer.ok and answer.url.startswith(built)) / 1024
         if kib > FIRST_VIEW: wrong.append(f'{kib:.0f} KiB in the first view')

@@ -197,7 +197,7 @@ def test_nbdev_makes_a_page_of_the_notebook(pages, path):
     assert not [kind for c in page.cells for o in c.get('outputs', []) for kind in o.get('data', {}) if kind == 'text/html'], 'Quarto would fetch two scripts from elsewhere'
 
 
-EXPORTING = [n for p, n in zip(NOTEBOOKS, NAMES) if '#| default_exp' in p.read_text(encoding='utf-8')]
+EXPORTING = [n for p, n in zip(NOTEBOOKS, NAMES) if any(c.source.startswith('#| default_exp') for c in nbformat.read(p, as_version=4).cells)]
 
 
 @pytest.mark.parametrize('name', EXPORTING)

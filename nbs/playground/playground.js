@@ -158,7 +158,7 @@ async function squashed(picture, size) {
 // Logits [size, size], the further outputs asked for ({name: {data, dims}}), and milliseconds. `gain`: of each skip connection, full size first.
 async function predict(ort, session, tensor, {size, depth}, gain = Array(depth).fill(1), more = []) {
   const feeds = {images: new ort.Tensor('float32', tensor, [1, 3, size, size]), skip_gain: new ort.Tensor('float32', Float32Array.from(gain), [depth])}, start = performance.now();
-  const found = await session.run(feeds, ['logits', ...more]), read = async name => Float32Array.from(await found[name].getData());
+  const found = await session.run(feeds, ['logits', ...more]), read = name => found[name].getData();
   const logits = await read('logits'), stages = {};
   for (const name of more) stages[name] = {data: await read(name), dims: found[name].dims};
   return {logits, stages, milliseconds: performance.now() - start};
