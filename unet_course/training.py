@@ -90,8 +90,8 @@ def train_step(
     if not finite and (not scaler.is_enabled() or scaler.get_scale() < 1):
         optimizer.zero_grad()
         found = f'loss {loss.item():g}, gradient norm {norm.item():g}'
-        raise TrainingError(f"{found}: not finite. Lower the recipe's learning rate, or turn AMP off "
-                            '(--amp off with another --out); the last checkpoint is from before')
+        raise TrainingError(f"{found}: not finite. Lower the recipe's learning rate, or turn AMP "
+                            'off (--amp off with another --out); the last checkpoint is from before')
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
