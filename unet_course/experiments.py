@@ -179,6 +179,8 @@ class RunConfig:
     seed: int = 0     # of the initial weights, the order of the images and their augmentation
     setting: Setting = field(default_factory=Setting)  # what it shares with other runs
     pos_weight: float = POS_WEIGHT  # of the weighted BCE
+    start: Path | None = field(default=None, compare=False)  # weights that it starts from
+    value_range: tuple = (0, 65535)  # black and white of pictures of more than 8 bits
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**63: raise CourseError(f'seed={self.seed}: use 0 to 2**63 - 1')
@@ -201,8 +203,10 @@ class RunConfig:
 
     def to_dict(self) -> dict:
         "Plain values, as config.json holds them."
-        return dict(asdict(self.setting), variant=self.variant.id, seed=self.seed, loss=self.loss,
-                    model=self.model)
+        plain = dict(asdict(self.setting), variant=self.variant.id, seed=self.seed, loss=self.loss,
+                     model=self.model)
+        own = dict(value_range=list(self.value_range)) if self.value_range != (0, 65535) else {}
+        return plain | own
 
 # %% ../nbs/05_experiments.ipynb #5d4ded46
 def make_configs(

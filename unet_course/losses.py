@@ -132,7 +132,8 @@ class DiceLoss(LossOfSums):
         return f'smooth={self.smooth:g}, per_image={self.per_image}'
 
 # %% ../nbs/03_losses.ipynb #1fb0fe76
-LOSSES = {'bce': WeightedBCE, 'bce_unweighted': partial(WeightedBCE, pos_weight=1.0), 'dice': DiceLoss}  # the last part of a variant's id
+LOSSES = {'bce': WeightedBCE, 'bce_unweighted': partial(WeightedBCE, pos_weight=1.0),
+          'dice': DiceLoss}  # the last part of a variant's id
 
 # %% ../nbs/03_losses.ipynb #4a0aad0a
 def make_loss(

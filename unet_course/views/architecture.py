@@ -94,7 +94,8 @@ def draw_unet(
             middle, rise, colour = -level - 0.5, slope * 0.14, colours[part]
             line((x - 0.15, middle - rise), (x + 0.15, middle + rise), colour)
             words = f'{modes[part]}: {short_number(rows[f"{part} {level + 1}"]["params"])}'
-            text(x + slope * 0.22, middle - 0.03, words, colour, ha='left' if slope > 0 else 'right')
+            side = 'left' if slope > 0 else 'right'
+            text(x + slope * 0.22, middle - 0.03, words, colour, ha=side)
         box(f'encoder {level + 1}', level, level, '#dbeafe')
         box(f'decoder {level + 1}', last - level, level, '#dcfce7')
     box('bottleneck', depth, depth, '#fef3c7')

@@ -86,6 +86,8 @@ def to_onnx(
                                     output_names=inside.names, opset_version=18, optimize=False, verbose=False)
     graph = program.model_proto
     parts = graph.graph
+    for size in (dim for output in parts.output for dim in output.type.tensor_type.shape.dim):
+        if '(' in size.dim_param: size.ClearField('dim_param')  # Python's formula for a padded side is no name
     parts.ClearField('value_info')  # shapes of everything between, which the runtime works out by itself
     for part in (*parts.node, *parts.input, *parts.output, *parts.initializer):
         part.ClearField('metadata_props')  # the exporter's notes, file names of this machine among them

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOUPE', 'GRID', 'stage_names', 'stages', 'grid_ratio', 'to_grey', 'loupe', 'grid_sentence', 'fit_readout', 'read_out',
-           'auc', 'pack_readouts', 'unpack_readouts', 'known_inside', 'ladder', 'logits_with_skips', 'grey_square',
-           'far_share']
+           'auc', 'pack_readouts', 'unpack_readouts', 'known_inside', 'ladder', 'Gained', 'logits_with_skips',
+           'grey_square', 'far_share']
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_imports
 import base64
@@ -177,6 +177,21 @@ def ladder(
     return rungs
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0032
+class Gained(nn.Module):
+    "A U-Net whose skip connections are each multiplied by a gain."
+    def __init__(self,
+        model: nn.Module,  # a UNet
+        gains: tuple,      # [depth], level 1 (full size) first
+    ):
+        super().__init__()
+        self.model, self.gains = model, tuple(gains)
+
+    def forward(self,
+        images: torch.Tensor,  # [B, C, H, W]
+    ) -> torch.Tensor:  # [B, 1, H, W]
+        "Return the logits."
+        return stages(self.model, images, images.new_tensor(self.gains))['logits']
+
 @torch.inference_mode()
 def logits_with_skips(
     model: nn.Module,      # a UNet in evaluation mode
@@ -184,7 +199,7 @@ def logits_with_skips(
     gains: tuple,          # [depth], level 1 first
 ) -> torch.Tensor:  # [B, 1, H, W]
     "Return the logits with each skip connection multiplied by its gain."
-    return stages(model, images, images.new_tensor(gains))['logits']
+    return Gained(model, gains)(images)
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0036
 @torch.inference_mode()
