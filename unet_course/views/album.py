@@ -63,11 +63,13 @@ def explorer_pictures(
         image, trimap, _ = draw_pet(1, i, 128)
         return Picture(image, trimap == PET, f'synthetic pet {i}')
     def cat():
-        return small_picture(open_photo(course_folder('nbs') / 'playground/chelsea.jpg'), None, CHELSEA)
+        path = course_folder('nbs') / 'playground/chelsea.jpg'
+        return small_picture(open_photo(path), None, CHELSEA)
     names = [name for name, _, test in read_lists(folder) if test] if folder else []
     if names:
         chosen = names[len(names) // (2 * n)::max(1, len(names) // n)][:n]
-        sources['Test photos'] = {name.replace('_', ' '): lambda name=name: photo(name) for name in chosen}
+        sources['Test photos'] = {name.replace('_', ' '): lambda name=name: photo(name)
+                                  for name in chosen}
     sources['Synthetic pets'] = {f'pet {i}': lambda i=i: drawn(i) for i in range(n)}
     return sources | {'Cat': {'Chelsea': cat}}
 

@@ -14,7 +14,7 @@ from ..experiments import CLAIMS, EXPERIMENTS, FACTORIAL, NAMES
 from ..factory import create_model
 from ..prediction import Segmenter, load_pretrained, predict
 from ..support.files import CourseError, course_folder
-from .album import (
+from .album import (  # the whole of both modules is offered from here, too
     Picture, explorer_pictures, median_picture, small_picture, uploaded_picture)
 from .inside import Gained, stages
 from .panels import (
@@ -33,11 +33,12 @@ class Side:
         for factor in ('down', 'up', 'loss'):
             levels = sorted(CLAIMS[factor])
             self.toggles[factor] = widgets.ToggleButtons(
-                options=levels, value=getattr(start, factor), description=factor.capitalize(), style=style,
-                tooltips=[f'{which} network: {NAMES[level]}' for level in levels])
+                options=levels, value=getattr(start, factor), description=factor.capitalize(),
+                style=style, tooltips=[f'{which} network: {NAMES[level]}' for level in levels])
             self.toggles[factor].add_class(f'uc-{which}-{factor}')  # for explorer.css
-        self.threshold = widgets.FloatSlider(value=.5, min=0, max=1, step=.01, description='Threshold',
-                                             style=dict(description_width='70px'))
+        self.threshold = widgets.FloatSlider(
+            value=.5, min=0, max=1, step=.01, description='Threshold',
+            style=dict(description_width='70px'))
         self.own, self.shown = widgets.HTML(), None
         title = widgets.HTML(f'<b>{which.capitalize()} network</b>')
         self.box = widgets.VBox([title, *self.toggles.values(), self.threshold, self.own],
@@ -67,15 +68,18 @@ class InsidePanel:
         import ipywidgets as widgets
         wide = dict(style=dict(description_width='70px'))
         self.view = widgets.ToggleButtons(options=['Loupe', 'Readouts', 'Skips', 'Grey square'])
-        self.row, self.column = (widgets.IntSlider(value=size // 3, min=0, max=max(1, size - 24), description=name, **wide)
-                                 for name in ('Down', 'Across'))
+        most = max(1, size - 24)
+        self.row, self.column = (
+            widgets.IntSlider(value=size // 3, min=0, max=most, description=name, **wide)
+            for name in ('Down', 'Across'))
         self.untrained = widgets.Checkbox(description='Untrained', indent=False)
-        self.skips = [widgets.Checkbox(value=True, description=f'Skip {level}', indent=False, layout=dict(width='80px'))
-                      for level in range(depth, 0, -1)]
+        self.skips = [widgets.Checkbox(value=True, description=f'Skip {level}', indent=False,
+                                       layout=dict(width='80px')) for level in range(depth, 0, -1)]
         self.rebuild = widgets.Button(description=f'Rebuild {depth} to 1')
         self.all_on = widgets.Button(description='All on')
         self.places = widgets.HBox([self.row, self.column, self.untrained])
-        self.switches = widgets.HBox([*self.skips, self.rebuild, self.all_on], layout=dict(flex_flow='row wrap'))
+        self.switches = widgets.HBox([*self.skips, self.rebuild, self.all_on],
+                                     layout=dict(flex_flow='row wrap'))
         self.shown = widgets.HTML()
         body = widgets.VBox([self.view, self.places, self.switches, self.shown])
         self.box = widgets.Accordion(children=[body], titles=('Inside',), selected_index=None)
@@ -87,7 +91,7 @@ class InsidePanel:
 
     @property
     def gains(self) -> tuple:
-        "Return the gain of each skip connection, level 1 first; all 1 while nobody looks at the switches."
+        "Return the gain of each skip connection, level 1 first; all 1 while they are not in sight."
         if not self.open or self.view.value != 'Skips': return (1.0,) * len(self.skips)
         return tuple(float(box.value) for box in reversed(self.skips))
 
@@ -107,18 +111,22 @@ class InsidePanel:
         "Draw the view, from the pass that is there if there is one."
         view, place = self.view.value, (self.row.value, self.column.value)
         if view == 'Skips':
-            hint = 'Switch a connection off and look at the masks above, or rebuild them from below.'
+            hint = ('Switch a connection off and look at the masks above, '
+                    'or rebuild them from below.')
             shown, said = kept.get('rungs', ('', hint))
         elif view == 'Grey square': shown, said = square_view(segmenters, image, *place)
         else:
             if self.untrained.value and view == 'Loupe':
-                fresh = {name: create_model(one.model.config, seed=0).eval() for name, one in segmenters.items()}
-                segmenters = {f'{name}, untrained': Segmenter(fresh[name], one.size) for name, one in segmenters.items()}
+                def fresh(one):
+                    return Segmenter(create_model(one.model.config, seed=0).eval(), one.size)
+                segmenters = {f'{name}, untrained': fresh(one) for name, one in segmenters.items()}
             squares = {name: one.square(image) for name, one in segmenters.items()}
             if kept.get('seen', {}).keys() != squares.keys():
                 with torch.inference_mode():
-                    kept['seen'] = {name: stages(one.model, squares[name]) for name, one in segmenters.items()}
-            pixels = (255 * next(iter(squares.values()))[0].permute(1, 2, 0)).round().byte().cpu().numpy()
+                    kept['seen'] = {name: stages(one.model, squares[name])
+                                    for name, one in segmenters.items()}
+            square = next(iter(squares.values()))[0].permute(1, 2, 0)
+            pixels = (255 * square).round().byte().cpu().numpy()
             if view == 'Loupe': shown, said = loupe_view(kept['seen'], pixels, *place)
             else: shown, said = readout_view(kept['seen'], known)
         self.shown.value = f'{shown}<p role="status">{html.escape(said)}</p>'
@@ -140,12 +148,14 @@ class Explorer:
         self.choice = widgets.Dropdown(description='Picture', **wide)
         self.upload = widgets.FileUpload(accept='image/*', description='Choose a picture',
                                          layout=dict(width='auto'))
-        self.strength = widgets.FloatSlider(value=.6, min=0, max=1, step=.1, description='Overlay', **wide)
+        self.strength = widgets.FloatSlider(value=.6, min=0, max=1, step=.1,
+                                            description='Overlay', **wide)
         own = widgets.VBox([self.source, self.choice, self.upload, self.strength])
         controls = widgets.HBox([*(side.box for side in self.sides), own],
                                 layout=dict(flex_flow='row wrap'))
         sheet = (course_folder('nbs') / 'playground/explorer.css').read_text(encoding='utf-8')
-        self.box = widgets.VBox([controls, self.panel, self.inside.box, widgets.HTML(f'<style>{sheet}</style>')])
+        style = widgets.HTML(f'<style>{sheet}</style>')
+        self.box = widgets.VBox([controls, self.panel, self.inside.box, style])
         self.box.add_class('uc-explorer')
         self.watch()
         self.start()
@@ -179,7 +189,8 @@ class Explorer:
     def pick(self, *_, name=None):
         "Another source: offer its pictures and load one of them."
         own, names = self.source.value == 'My own', list(self.pictures.get(self.source.value, ()))
-        self.choice.layout.display, self.upload.layout.display = ('none', '') if own else ('', 'none')
+        self.choice.layout.display = 'none' if own else ''
+        self.upload.layout.display = '' if own else 'none'
         self.choice.unobserve(self.load, 'value')  # each of the next two lines would load a picture
         self.choice.options = names
         self.choice.value = name or (names[0] if names else None)
@@ -192,8 +203,10 @@ class Explorer:
         source, name = self.source.value, self.choice.value
         try:
             if source == 'My own' and not self.upload.value:
-                raise CourseError('choose a picture of your own with the button; it stays on this machine')
-            if source != 'My own' and not name: raise CourseError(f'{source}: no pictures; choose another source')
+                raise CourseError('choose a picture of your own with the button; '
+                                  'it stays on this machine')
+            if source != 'My own' and not name:
+                raise CourseError(f'{source}: no pictures; choose another source')
             if source == 'My own':
                 file = self.upload.value[0]
                 self.picture = uploaded_picture(file['name'], bytes(file['content']))
@@ -212,8 +225,9 @@ class Explorer:
     def run(self, *_):
         "Run the networks, and draw."
         self.maps, self.kept = None, {}
-        missing = [name for name in dict.fromkeys(side.variant for side in self.sides) if name not in self.models]
-        if missing: return self.alert(f'no network of {" and ".join(missing)} here: choose other toggles')
+        wanted = dict.fromkeys(side.variant for side in self.sides)
+        if missing := ' and '.join(name for name in wanted if name not in self.models):
+            return self.alert(f'no network of {missing} here: choose other toggles')
         if self.picture is None: return
         gains, self.maps = self.inside.gains, {}
         for name, one in self.chosen().items():
@@ -232,8 +246,9 @@ class Explorer:
         "Draw the masks at their thresholds."
         if self.maps is None: return
         cuts = {side.variant: side.threshold.value for side in self.sides}
-        usual = {name for name in cuts if cuts[name] == self.models[name].threshold and min(self.inside.gains) == 1}
-        known = {name: row for name, row in self.known.items() if name in usual}
+        known = {} if min(self.inside.gains) < 1 else {
+            name: self.known[name] for name in cuts
+            if name in self.known and cuts[name] == self.models[name].threshold}
         self.panel.value = explorer_panel(self.picture, self.maps, cuts, self.strength.value, known)
 
     def look(self, *_):
@@ -262,7 +277,7 @@ class Explorer:
 
 # %% ../../nbs/workshop/views/explorer.ipynb #0f20000f
 def explore(
-    models: dict | None = None,    # variant id: Segmenter, of some or all of the eight; None: those of the package
+    models: dict | None = None,    # variant id: Segmenter, of any of the eight; None: the package's
     pictures: dict | None = None,  # from `explorer_pictures`; None: all that are found
 ):  # an ipywidgets box; needs a running kernel
     "Return a widget: two networks by toggles, a picture, thresholds, and a panel for the inside."

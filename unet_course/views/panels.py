@@ -19,11 +19,13 @@ from ..losses import iou, pixel_counts
 from ..prediction import Segmenter
 from ..support.files import course_folder, package_folder, read_json
 from .album import Picture
-from .inside import (
-    LOUPE, Gained, far_share, grey_square, grid_sentence, ladder, loupe, read_out, stage_names, unpack_readouts)
+from unet_course.views.inside import (
+    LOUPE, Gained, far_share, grey_square, grid_sentence, ladder, loupe, read_out, stage_names,
+    unpack_readouts)
 
 # %% ../../nbs/workshop/views/panels.ipynb #82d6d7a3
-LOOKS = dict(right=((0, 158, 115), 0), extra=((230, 97, 0), 1), missed=((70, 90, 220), -1))  # colour, direction of the stripes
+LOOKS = dict(  # colour, direction of the stripes
+    right=((0, 158, 115), 0), extra=((230, 97, 0), 1), missed=((70, 90, 220), -1))
 
 # %% ../../nbs/workshop/views/panels.ipynb #16b4ca54
 def paint(
@@ -39,7 +41,8 @@ def paint(
     y, x = np.indices(result.shape[:2])
     for name, area in areas.items():
         colour, direction = LOOKS[name]
-        cover = strength * np.where((x + direction * y) // 4 % 2 == 0, 1.0, 0.45 if direction else 1.0)[..., None] * enlarge(area)[..., None]
+        stripes = np.where((x + direction * y) // 4 % 2 == 0, 1.0, 0.45 if direction else 1.0)
+        cover = (strength * stripes * enlarge(area))[..., None]
         result = result * (1 - cover) + np.float32(colour) * cover
     return result.round().astype(np.uint8)
 
@@ -49,7 +52,8 @@ def errors(
     truth,  # bool [H, W], or None: the mask alone
 ) -> dict:  # for `paint`
     "Return where a mask is right, where it has too much, what it missed."
-    return dict(right=mask) if truth is None else dict(right=mask & truth, extra=mask & ~truth, missed=truth & ~mask)
+    if truth is None: return dict(right=mask)
+    return dict(right=mask & truth, extra=mask & ~truth, missed=truth & ~mask)
 
 # %% ../../nbs/workshop/views/panels.ipynb #b71d1416
 def picture_uri(
@@ -74,14 +78,16 @@ def figures(
     shown = []
     for name, pixels, caption in rows:
         small = max(pixels.shape[:2]) < 100  # its pixels are to be seen
-        shown.append(figure.format(name=html.escape(name), text=html.escape(caption), rendering='pixelated' if small else 'auto',
+        shown.append(figure.format(name=html.escape(name), text=html.escape(caption),
+                                   rendering='pixelated' if small else 'auto',
                                    uri=picture_uri(pixels, 0 if small else 80)))
-    return group.format(label=html.escape(label), state=state, least=least, most=most, figures=''.join(shown))
+    return group.format(label=html.escape(label), state=state, least=least, most=most,
+                        figures=''.join(shown))
 
 def templates() -> list[str]:
     "Return the HTML of a group, of a figure and of a slider's mark."
     text = (course_folder('nbs') / 'playground/explorer.html.in').read_text(encoding='utf-8')
-    return [part.strip() for part in text.replace('<!-- the mark of a slider -->', '<!-- one figure -->').split('<!-- one figure -->')]
+    return [part.strip() for part in text.split('<!-- next -->')[1:]]
 
 # %% ../../nbs/workshop/views/panels.ipynb #52c40741
 def mask_iou(
@@ -116,7 +122,7 @@ def place_in_test(
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0009
 def known_networks() -> dict:  # variant id: readout, grid, ladder, percentiles, `test`
-    "Return what is kept of the shipped networks, with the card's test figures; empty if nothing is."
+    "Return what is kept of the shipped networks, with the card's test figures, if anything is."
     folder = package_folder() / 'weights'
     inside, card = (read_json(folder / name) or {} for name in ('inside.json', 'card.json'))
     known = inside.get('networks', {})
@@ -155,8 +161,11 @@ def viridis(
     values: np.ndarray,  # float [H, W] in 0..1
 ) -> np.ndarray:  # uint8 [H, W, 3]
     "Return the values in the colours of viridis."
-    stops = np.array([(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141), (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)])
-    return np.stack([np.interp(values, np.linspace(0, 1, 9), stops[:, c]) for c in range(3)], -1).round().astype(np.uint8)
+    stops = np.array([(68, 1, 84), (71, 44, 122), (59, 81, 139), (44, 113, 142), (33, 144, 141),
+                      (39, 173, 129), (92, 200, 99), (170, 220, 50), (253, 231, 37)])
+    places = np.linspace(0, 1, len(stops))
+    channels = [np.interp(values, places, stops[:, c]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0013
 def loupe_view(
@@ -172,8 +181,10 @@ def loupe_view(
     for name, one in seen.items():
         found = loupe(one, row, column, side)
         ratios[name] = {stage: ratio for stage, (_, ratio) in found.items()}
-        rows = [(f'{name} picture', square[row:row + side, column:column + side], f'{name}: picture')]
-        rows += [(f'{name} {stage}', grey, f'{LOUPE[stage]}: {ratio:.2f}') for stage, (grey, ratio) in found.items()]
+        cut = square[row:row + side, column:column + side]
+        rows = [(f'{name} picture', cut, f'{name}: picture')]
+        rows += [(f'{name} {stage}', grey, f'{LOUPE[stage]}: {ratio:.2f}')
+                 for stage, (grey, ratio) in found.items()]
         parts.append(figures(rows, f'Loupe over {name}', least=90, most=760))
     return ''.join(parts), grid_sentence(ratios)
 
@@ -182,24 +193,27 @@ def readout_view(
     seen: dict,   # network: what `stages` gave
     known: dict,  # network: what `known_networks` has of it
 ) -> tuple[str, str]:  # HTML, sentence
-    "Return the readouts of every stage: row by row a resolution, the encoder to the left and the decoder to the right."
+    "Return every stage's readout: a row is a resolution, the encoder left, the decoder right."
     parts, said = [], []
     for name, one in seen.items():
         if name not in known:
-            said.append(f'there are no readouts of {name}: they are fitted for the shipped networks')
+            said.append(f'there are no readouts of {name}: '
+                        'they are fitted for the shipped networks')
             continue
         names = stage_names(sum(stage.startswith('encoder') for stage in one))
         kept = dict(zip(names, unpack_readouts(known[name]['readout'])))
-        pairs = [names[k:len(names) - k:max(1, len(names) - 1 - 2 * k)] for k in range(len(names) // 2 + 1)]
-        for pair in pairs:
+        for encoder, decoder in zip(names[:len(names) // 2 + 1], reversed(names)):
             rows = []
-            for stage in pair:
+            for stage in dict.fromkeys((encoder, decoder)):  # the bottleneck is one
                 weights, bias, score = kept[stage]
                 channels, height, width = one[stage].shape[1:]
-                rows.append((f'{name} {stage}', viridis(read_out(one[stage][0], weights, bias)), f'{stage}, {channels} x {height} x {width}: AUC {score:.2f}'))
+                shown = viridis(read_out(one[stage][0], weights, bias))
+                caption = f'{stage}, {channels} x {height} x {width}: AUC {score:.2f}'
+                rows.append((f'{name} {stage}', shown, caption))
             parts.append(figures(rows, f'{name}, readouts', least=90, most=360))
-        said.append('the AUC of {} goes from {:.2f} in the first encoder stage to {:.2f} in the bottleneck and {:.2f} in the last decoder stage'.format(
-            name, kept[names[0]][2], kept['bottleneck'][2], kept[names[-1]][2]))
+        first, middle, last = (kept[stage][2] for stage in (names[0], 'bottleneck', names[-1]))
+        said.append(f'the AUC of {name} goes from {first:.2f} in the first encoder stage '
+                    f'to {middle:.2f} in the bottleneck and {last:.2f} in the last decoder stage')
     return ''.join(parts), f'In short: {"; ".join(said)}.'
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0015
@@ -214,11 +228,18 @@ def ladder_view(
         rows = []
         for rung, gains in ladder(len(one.model.down)).items():
             gained = Segmenter(Gained(one.model, gains), one.size, one.threshold, one.value_range)
-            rows.append((f'{name} {rung}', viridis(gained.logits(image).sigmoid().numpy()), f'skip connections: {rung}'))
+            shown = viridis(gained.logits(image).sigmoid().numpy())
+            rows.append((f'{name} {rung}', shown, f'skip connections: {rung}'))
         parts.append(figures(rows, f'{name}, skip ladder', least=90, most=760))
-        if name in known: said.append(f'{name}: ' + ', '.join(f"{rung['skips']} {rung['iou']:.2f} / {rung['boundary']:.2f}" for rung in known[name]['ladder']))
-    text = f'In short, IoU / boundary IoU over validation photos: {"; ".join(said)}. ' if said else ''
-    return ''.join(parts), text + 'It says what these trained networks use, not what one trained without a connection could do.'
+        if name not in known: continue
+        steps = known[name]['ladder']
+        said.append(f'{name}: ' + ', '.join(
+            f"{rung['skips']} {rung['iou']:.2f} / {rung['boundary']:.2f}" for rung in steps))
+    text = ('It says what these trained networks use, '
+            'not what one trained without a connection could do.')
+    if said:
+        text = f'In short, IoU / boundary IoU over validation photos: {"; ".join(said)}. {text}'
+    return ''.join(parts), text
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0016
 def square_view(
@@ -232,9 +253,15 @@ def square_view(
     parts, said = [], []
     for name, one in segmenters.items():
         hidden, change = grey_square(one.model, one.square(image), row, column, side)
-        colours = np.clip(np.stack([1 + np.minimum(change, 0), 1 - np.abs(change) * np.where(change > 0, .55, .7), 1 - np.maximum(change, 0)], -1), 0, 1)
-        rows = [(f'{name} hidden', (255 * hidden[0].permute(1, 2, 0).cpu().numpy()).round().astype(np.uint8), f'{name}: the picture with its square'),
-                (f'{name} change', (255 * colours).round().astype(np.uint8), 'change of the probability: orange more pet, blue less')]
+        red, blue = 1 + np.minimum(change, 0), 1 - np.maximum(change, 0)
+        green = 1 - np.abs(change) * np.where(change > 0, .55, .7)
+        def in_bytes(values): return (255 * values).round().clip(0, 255).astype(np.uint8)
+        rows = [(f'{name} hidden', in_bytes(hidden[0].permute(1, 2, 0).cpu().numpy()),
+                 f'{name}: the picture with its square'),
+                (f'{name} change', in_bytes(np.stack([red, green, blue], -1)),
+                 'change of the probability: orange more pet, blue less')]
         parts.append(figures(rows, f'{name}, grey square', most=520))
-        said.append(f'{(np.abs(change) > .1).mean():.1%} of the pixels change by more than 0.1 in {name}, {far_share(change, row, column, side):.1%} of all pixels far from the square')
+        far = far_share(change, row, column, side)
+        said.append(f'{(np.abs(change) > .1).mean():.1%} of the pixels change by more than 0.1 '
+                    f'in {name}, {far:.1%} of all pixels far from the square')
     return ''.join(parts), f'In short: {"; ".join(said)}.'
