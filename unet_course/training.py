@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .data import IGNORE
+from .data import AUGMENTATION, IGNORE
 from .datasets.loader import check_training, TrainingData
 from .losses import accuracy, dice, iou
 from .measures import counts_at, THRESHOLDS
@@ -33,7 +33,7 @@ class Recipe:
     weight_decay: float = 1e-2    # AdamW's decay, on convolution weights only
     schedule: str = 'one_cycle'   # 'one_cycle' or 'none'
     max_grad_norm: float | None = 1.0  # a longer gradient is shortened to it; None: never
-    augmented: bool = True        # random flips, scales, shifts, rotations, brightness, contrast
+    augmented: bool | str = True  # by all of `data.AUGMENTATION`, or by some: 'scale,shift'
     ema_decay: float = 0.0        # of the exponential moving average of the weights; 0: none
     select: str = 'iou_threshold' # best epoch: highest 'iou_threshold' or 'iou', lowest 'loss'
 
@@ -47,6 +47,10 @@ class Recipe:
             if not (value := getattr(self, name)) >= low:
                 raise CourseError(f'{name}={value}: must be at least {low}')
         if self.ema_decay >= 1: raise CourseError(f'ema_decay={self.ema_decay}: must be below 1')
+        names = self.augmented.split(',') if isinstance(self.augmented, str) else []
+        if unknown := set(names) - set(AUGMENTATION):
+            raise CourseError(f'augmented={self.augmented!r}: {", ".join(sorted(unknown))} is none of '
+                              f'{", ".join(AUGMENTATION)}; True means all of them')
 
 # %% ../nbs/04_training.ipynb #b790bc11
 def make_optimizer(

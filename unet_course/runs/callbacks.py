@@ -52,11 +52,12 @@ class OneClassGuard:
     def __init__(self,
         log=print,  # called with the warning
         keep_going: bool = False,  # never stop
-    ): self.log, self.keep_going = log, keep_going
+        grace: int = 2,  # epochs in which nothing is said
+    ): self.log, self.keep_going, self.grace = log, keep_going, grace
 
     def after_epoch(self, trainer):
         "Warn after such an epoch; raise `TrainingError` after the third in a row."
-        late = trainer.history[2:]  # before that it says only that little has been learned yet
+        late = trainer.history[self.grace:]  # before that it says only that little has been learned yet
         if not (late and late[-1]['one_class']): return
         which = 'pet' if late[-1]['val_predicted'] else 'background'
         in_a_row = len(late) >= 3 and all(row['one_class'] for row in late[-3:])
