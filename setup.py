@@ -49,7 +49,7 @@ class BuildWithCourse(build_py):
         super().run()
         results = HERE / 'results'
         arrays = [f'{run.relative_to(results).as_posix()}/evaluation.npz' for run in analysed(results)]
-        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', *(f'playground/*.{end}' for end in ('js', 'json', 'css', 'in', 'jpg'))]),
+        course = {'nbs': (HERE / 'nbs', ['*.ipynb', 'workshop/**/*.ipynb', 'images/*', 'playground/*.*']),
                   'results': (results, ['**/*.json', '**/*.csv', '**/*.md', *arrays]),
                   'weights': (HERE / cfg['lib_name'] / 'weights', ['*'])}
         for name, (folder, patterns) in course.items():

@@ -1,36 +1,23 @@
-"""Chapter 06: the statistics against simulations and by hand, the verdicts against made-up runs, pictures and explorer without a browser."""
+"""Chapter 06: the statistics against simulations and by hand, the verdicts against made-up runs, pictures."""
 import ast
-import base64
-import datetime
-import io
 import json
-import re
-import time
-import zlib
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from conftest import ROOT
 from unet_course import analysis
-from unet_course.views import explorer
 from unet_course.analysis import (
     EQUIVALENCE_MARGIN, anova, both_lines, contrasts, epochs_to, holm, plot_comparison, plot_effects, plot_runs, verdicts)
 from unet_course.experiments import CLAIMS
-from unet_course.views.explorer import (
-    Picture, errors, explore, explorer_panel, explorer_pictures, explorer_twin, mask_caption, paint, small_picture, uploaded_picture)
+from unet_course.views.panels import errors, paint
 from unet_course.data import BACKGROUND, BORDER, PET, make_targets
 from unet_course.losses import iou, pixel_counts
-from unet_course.datasets.oxford_pets import find_pets
-from unet_course.datasets.synthetic import draw_pet, synthetic_pets
+from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.experiments import EXPERIMENTS, FACTORIAL
-from unet_course.prediction import Segmenter, load_pretrained, predict
-from unet_course.factory import create_model
 
 matplotlib.use('agg')
 SIZE = 32
@@ -265,215 +252,3 @@ def test_facts_are_what_was_put_in(chapter):
     assert facts['trimap in several pieces'][2] == 1 and facts['trimap in several pieces'][:2].sum() == 0
     inside = (pets.images[5].float().mean(0) / 255)[pets.trimaps[5] == PET].mean()
     assert facts['brightness of the pet'][5] == pytest.approx(inside.item(), abs=1e-6)
-
-
-# the explorer and its twin
-
-@pytest.fixture(scope='module')
-def segmenters():
-    "One small untrained network a variant."
-    def network(i, v): return create_model(dict(base_width=2, depth=2, downsample_mode=v.down, upsample_mode=v.up), seed=i).eval()
-    return {v.id: Segmenter(network(i, v), SIZE) for i, v in enumerate(FACTORIAL)}
-
-
-class Reader(HTMLParser):
-    "Refuses HTML whose tags do not match; keeps the start tags."
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags = [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in ('img', 'input'): self.open.append(tag)
-
-    def handle_endtag(self, tag): assert self.open.pop() == tag
-
-
-def pixels(uri): return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(',')[2]))))
-
-
-@pytest.fixture(scope='module')
-def drawn():
-    image, trimap, _ = draw_pet(1, 0, 64)
-    return Picture(image, trimap == PET, 'a pet')
-
-
-def test_the_panel_shows_what_the_masks_are(drawn):
-    half = np.zeros((64, 64))
-    half[:, :16] = .7
-    text = explorer_panel(drawn, {'mp-tr-bce': drawn.truth * .9, 'str_conv-ups-dice': half})
-    images = [a for tag, a in Reader(text).tags if tag == 'img']
-    assert [a['data-shows'] for tag, a in Reader(text).tags if tag == 'figure'] == ['picture', 'mp-tr-bce', 'str_conv-ups-dice', 'difference']
-    assert 'IoU 1.000' in images[1]['alt'] and '25.0% pet' in images[2]['alt'] and all(a['alt'] for a in images)
-    assert f'{(drawn.truth != (half > 0)).mean():.1%} of the pixels' in images[3]['alt']
-    assert all(pixels(a['src']).shape == (192, 192, 3) for a in images)
-    assert '0.0% pet' in explorer_panel(drawn, {'mp-tr-bce': half}, threshold=.8)
-    one = explorer_panel(drawn, {'mp-tr-bce': half})
-    assert 'difference' not in one and one != explorer_panel(drawn, {'mp-tr-bce': half}, strength=.1)
-    assert 'no truth' in explorer_panel(Picture(drawn.image, None, 'mine'), {'mp-tr-bce': half})
-
-
-def test_small_pictures_keep_their_shape(drawn):
-    picture = small_picture(Image.new('RGB', (600, 300)), np.ones((300, 600), bool), 'wide')
-    assert picture.image.shape == (128, 256, 3) and picture.truth.shape == (128, 256) and picture.truth.all()
-    assert small_picture(Image.fromarray(drawn.image), None, '').image.shape == (64, 64, 3)
-
-
-def test_sources_without_photos(tmp_path):
-    sources = explorer_pictures(tmp_path, n=3)
-    assert 'Test photos' not in sources and list(sources['Procedural pets']) == ['pet 0', 'pet 1', 'pet 2']
-    picture = sources['Procedural pets']['pet 2']()
-    assert np.array_equal(picture.truth, draw_pet(1, 2, 128)[1] == PET)
-    if 'Cat' in sources: assert sources['Cat']['Chelsea']().truth is None
-
-
-def test_photos_come_from_the_test_split(pets_root):
-    photos = explorer_pictures(pets_root, n=4)['Test photos']
-    picture = next(iter(photos.values()))()
-    assert len(photos) == 4 and picture.truth.shape == picture.image.shape[:2] and max(picture.truth.shape) <= 256 and 'Parkhi' in picture.title
-
-
-def test_uploads():
-    buffer = io.BytesIO()
-    Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
-    assert uploaded_picture('red.png', buffer.getvalue()).image.shape == (20, 40, 3)
-    with pytest.raises(ValueError, match=r'^notes.txt: not a picture$'): uploaded_picture('notes.txt', b'text')
-
-
-def test_the_explorer_answers_within_its_time():
-    "Less than 300 ms after the first click, at 128x128: processor time of one thread, which other work on the machine does not lengthen (threads that wait for one another would count)."
-    models, picture = {name: load_pretrained(*name.split('-')) for name in ('mp-tr-bce', 'str_conv-ups-dice')}, explorer_pictures(n=1)['Procedural pets']['pet 0']()
-    times, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for _ in range(6):
-            start = time.process_time()
-            explorer_panel(picture, {name: predict(model, picture.image, 128) for name, model in models.items()})
-            times.append(time.process_time() - start)
-    finally: torch.set_num_threads(threads)
-    print(f'{1000 * np.median(times[1:]):.0f} ms of processor time')
-    assert np.median(times[1:]) < 0.3
-
-
-def descendants(widget):
-    yield widget
-    for child in getattr(widget, 'children', ()): yield from descendants(child)
-
-
-@pytest.fixture
-def widget(segmenters, drawn):
-    other = Picture(drawn.image[::-1].copy(), drawn.truth[::-1].copy(), 'upside down')
-    box = explore(segmenters, {'One': {'a': lambda: drawn, 'b': lambda: other}, 'Two': {'c': lambda: other}})
-    named = [w for w in descendants(box) if getattr(w, 'description', '')]
-    return {w.description: w for w in reversed(named)}, named, box.children[1]
-
-
-def test_the_explorer_shows_the_segmenters_that_are_chosen(widget, segmenters, drawn):
-    controls, named, panel = widget
-    def expected(*names, picture=drawn, **more): return explorer_panel(picture, {n: predict(segmenters[n], picture.image) for n in names}, **more)
-    assert panel.value == expected('mp-tr-bce', 'mp-tr-dice')
-    controls['Down'].value = 'str_conv'
-    assert panel.value == expected('str_conv-tr-bce', 'mp-tr-dice')
-    controls['Up'].value, controls['Loss'].value = 'ups', 'dice'
-    assert panel.value == expected('str_conv-ups-dice', 'mp-tr-dice')
-    second = [w for w in named if w.description == 'Up'][1]
-    second.value = 'ups'
-    assert panel.value == expected('str_conv-ups-dice', 'mp-ups-dice')
-    controls['Threshold'].value, controls['Overlay'].value = .4, .2
-    assert panel.value == expected('str_conv-ups-dice', 'mp-ups-dice', threshold=.4, strength=.2)
-
-
-def test_the_explorer_changes_pictures_and_takes_uploads(widget, segmenters, drawn):
-    controls, _, panel = widget
-    controls['Picture'].value = 'b'
-    assert 'upside down' in panel.value
-    controls['Source'].value = 'My own'
-    assert 'choose a picture' in panel.value and controls['Picture'].layout.display == 'none' and controls['Choose a picture'].layout.display == ''
-    buffer = io.BytesIO()
-    Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
-    upload = lambda name, content: [dict(name=name, type='', size=len(content), content=memoryview(content), last_modified=datetime.datetime(2026, 1, 1))]
-    controls['Choose a picture'].value = upload('red.png', buffer.getvalue())
-    assert 'your picture' in panel.value and 'mp-tr-dice' in panel.value
-    controls['Choose a picture'].value = upload('<b>.txt', b'text')
-    assert 'role="alert"' in panel.value and '&lt;b&gt;.txt: not a picture' in panel.value
-    controls['Source'].value = 'Two'
-    assert 'upside down' in panel.value and controls['Picture'].value == 'c'
-
-
-def test_the_explorer_predicts_once_for_every_change(segmenters, drawn, monkeypatch):
-    calls = []
-    monkeypatch.setattr(explorer, 'predict', lambda model, image: (calls.append(model), predict(model, image))[1])
-    box = explore(segmenters, {'One': {'a': lambda: drawn, 'b': lambda: drawn}, 'Two': {'c': lambda: drawn}})
-    controls = {w.description: w for w in descendants(box) if getattr(w, 'description', '')}
-    for change, count in ((lambda: None, 2), (lambda: setattr(controls['Source'], 'value', 'Two'), 2), (lambda: setattr(controls['Source'], 'value', 'One'), 2), (lambda: setattr(controls['Picture'], 'value', 'b'), 2)):
-        change()
-        assert len(calls) == count
-        calls.clear()
-
-
-def test_the_explorer_says_what_is_not_there(segmenters, drawn):
-    def broken(): raise FileNotFoundError('the <photo> is gone')
-    two = {name: segmenters[name] for name in ('mp-tr-bce', 'mp-tr-dice')}
-    box = explore(two, {'None': {}, 'One': {'a': lambda: drawn, 'b': broken}})
-    controls, panel = {w.description: w for w in reversed([*descendants(box)]) if getattr(w, 'description', '')}, box.children[1]
-    assert 'role="alert"' in panel.value and 'None: no pictures' in panel.value
-    controls['Source'].value = 'One'
-    good = panel.value
-    assert 'mp-tr-bce' in good and 'role="alert"' not in good
-    controls['Down'].value = 'str_conv'
-    assert 'no network of str_conv-tr-bce' in panel.value
-    controls['Threshold'].value = .4
-    assert 'no network of str_conv-tr-bce' in panel.value  # and not the old masks
-    controls['Threshold'].value, controls['Down'].value = .5, 'mp'
-    assert panel.value == good
-    controls['Picture'].value = 'b'
-    assert 'the &lt;photo&gt; is gone' in panel.value
-    assert 'no network of' in explore({'mp-ups-bce': segmenters['mp-ups-bce']}, {'One': {'a': lambda: drawn}}).children[1].value
-
-
-def test_titles_are_text(drawn, segmenters):
-    odd = Picture(drawn.image, drawn.truth, 'KIDS" on <b>LOOKS, STORED away')
-    panel = explorer_panel(odd, {'mp-tr-bce': drawn.truth.astype(np.float32)})
-    assert '<b>' not in panel and 'KIDS&quot; on &lt;b&gt;LOOKS' in panel
-    twin = explorer_twin(segmenters, [odd], name='t', side=32)
-    assert not re.search(r'\b(IDS|LOOKS|STORED|CONTROLS|FIGURES|NAME)\b', twin.replace('KIDS', '').replace('LOOKS, STORED away', '').replace('&lt;b&gt;LOOKS', '')) and 'KIDS&quot; on &lt;b&gt;LOOKS</option>' in twin
-
-
-def test_a_dataset_without_test_photos_offers_none(tmp_path):
-    for folder in ('images', 'annotations/trimaps'): (tmp_path / folder).mkdir(parents=True)
-    for i in range(3):
-        image, trimap, _ = draw_pet(0, i, 32)
-        Image.fromarray(image).save(tmp_path / f'images/Pug_{i}.jpg')
-        Image.fromarray(trimap).save(tmp_path / f'annotations/trimaps/Pug_{i}.png')
-    (tmp_path / 'annotations/trainval.txt').write_text(''.join(f'Pug_{i} 1 2 1\n' for i in range(3)))
-    (tmp_path / 'annotations/test.txt').write_text('')
-    assert find_pets(tmp_path) == tmp_path and 'Test photos' not in explorer_pictures(tmp_path)
-
-
-def test_the_twin_holds_every_prediction_and_the_same_controls(segmenters, drawn):
-    plain = Picture(drawn.image, None, 'without <truth>')
-    text = explorer_twin(segmenters, [drawn, plain], name='x', side=64)
-    head, script = text[text.index('</style>') + 8:].split('<script>')
-    tags = Reader(head).tags
-    inputs = [a for tag, a in tags if tag in ('input', 'select')]
-    radios = [a for a in inputs if a.get('type') == 'radio']
-    assert len(radios) == 2 * 3 * 2 and sum('checked' in a for a in radios) == 6 and len({a['id'] for a in inputs}) == len(inputs) == 12 + 2 + 1
-    assert {a['for'] for tag, a in tags if tag == 'label'} == {a['id'] for a in inputs}
-    assert script.endswith('</script>') and '<' not in script[script.index('stored = ') + 9:script.index(', ids = ')], 'a title cannot end the script'
-    stored, _ = json.JSONDecoder().raw_decode(script, script.index('stored = ') + 9)
-    assert [p['title'] for p in stored] == ['a pet', 'without <truth>'] and [p['truth'] for p in stored] == [True, False]
-    levels = np.frombuffer(zlib.decompress(base64.b64decode(stored[0]['levels'])), np.uint8).reshape(9, 64, 64)
-    assert np.array_equal(levels[8], drawn.truth)
-    for k, v in enumerate(FACTORIAL):
-        for step in (1, 7, 10, 19): assert np.array_equal(levels[k] >= step, predict(segmenters[v.id], drawn.image) > step / 20)
-    assert np.abs(pixels(stored[0]['uri']).astype(int) - drawn.image).mean() < 12
-
-
-def test_captions_are_the_figures_of_the_masks():
-    mask, truth = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
-    mask[:5], truth[4:6] = True, True
-    assert mask_caption(mask, truth) == 'IoU 0.167; 50.0% pet, 40.0% too much, 10.0% missed'
-    assert mask_caption(mask, None) == '50.0% pet; no truth to compare with'
-    assert mask_caption(mask & False, truth & False).startswith('IoU 1.000')

@@ -215,7 +215,7 @@ def test_weights_that_say_little_are_described_by_what_they_say(said):
 
 def test_the_setting_names_an_unusual_batch():
     config = SETTING | dict(recipe=dict(epochs=2, batch_size=4))
-    assert 'batches of 4' in export.describe_model(Segmenter(small_network(), 48, config=config))['setting']
+    assert 'batch size 4' in export.describe_model(Segmenter(small_network(), 48, config=config))['setting']
 
 
 @pytest.mark.parametrize('text', ['[1, 2]', '{"test": 5}', '{"test": {"iou": 0.5}}', '{"test": {"images": "7", "iou": 1, "dice": 1, "accuracy": 1}}'])

@@ -1,6 +1,9 @@
 """Folders of people's own pictures: every layout and format is drawn here, with its truth, and read back."""
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -677,3 +680,76 @@ def test_a_palette_of_one_colour_is_read_by_index(tmp_path):
         image = Image.fromarray(truth(i).astype(np.uint8)); image.putpalette([0, 0, 0] * 256)
         put(photo(i), tmp_path / f'images/{i}.jpg'); put(image, tmp_path / f'masks/{i}.png')
     check(tmp_path, 4)
+
+
+# The command.
+def command(*words, cwd=None):
+    return subprocess.run([sys.executable, '-m', 'unet_course', *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=500,
+                          env=dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[1]), OMP_NUM_THREADS='1', UNET_COURSE_DEVICE='cpu'))
+
+def test_look_prints_and_draws(tmp_path):
+    two_folders(tmp_path / 'set')
+    done = command('look', 'set', cwd=tmp_path)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert '6 by the rule' in done.stdout and 'look.png' in done.stdout and Image.open(tmp_path / 'look.png').size[0] > 500
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['look.png', 'set']
+
+@pytest.mark.parametrize('words, said', [(['look', 'nothing'], 'nothing'), (['look', 'set', '--positive', 'cat'], '--positive cat'), (['look', 'set', '--out', 'look.jpg'], 'look.jpg'),
+                                         (['look', 'set', '--unmasked', 'x'], '--unmasked x'), (['run', '--data', 'folder'], '--root'), (['run', '--positive', '1'], '--positive'), (['run', '--no-flip'], '--no-flip'),
+                                         (['run', '--data', 'folder', '--root', 'set', '--border', 'pet'], '--border'), (['run', '--data', 'folder', '--root', 'set', '--init', 'x.pth'], 'x.pth'),
+                                         (['run', '--data', 'folder', '--root', 'set', '--init', 'mp-tr-dice', '--variants', 'exp4'], 'mp-tr-dice'), (['run', '--data', 'folder', '--root', 'set', '--init', 'mp-tr-dice', '--width', '8'], '--width 8')])
+def test_a_bad_command_says_one_line_and_writes_nothing(words, said, tmp_path):
+    two_folders(tmp_path / 'set')
+    before = sorted(tmp_path.rglob('*'))
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count('\n') == 1, done.stderr
+    assert sorted(tmp_path.rglob('*')) == before
+
+def test_a_run_on_a_folder_can_be_used_by_predict_and_goes_on_from_other_weights(tmp_path):
+    for i in range(10): put(deep(i, 4000, np.uint16).resize((64, 48)), tmp_path / f'set/images/{"ab"[i % 2]}x{i}.png'); put(mask(i).resize((64, 48), 0), tmp_path / f'set/masks/{"ab"[i % 2]}x{i}.png')
+    done = command('run', '--data', 'folder', '--root', 'set', '--width', 4, '--size', 32, '--steps', 30, '--variants', 'mp-tr-bce', '--no-flip', '--no-rotation', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    weights, = tmp_path.glob('runs/*/mp-tr-bce/seed0/best.pth')
+    config = json.loads((weights.parent / 'config.json').read_text())['config']
+    assert config['recipe']['augmented'] == 'scale,shift,brightness,contrast' and config['recipe']['epochs'] * -(-config['train_images'] // config['recipe']['batch_size']) >= 30
+    assert config['data'] == 'folder_set' and config['value_range'][1] > 1000 and config['loss']['pos_weight'] > 1 and scan_folder(tmp_path / 'set').fingerprint() in config['pictures']
+    assert (weights.parents[2] / 'look.png').is_file()
+    assert command('predict', 'set/images', '--weights', weights, '--out', 'found', cwd=tmp_path).returncode == 0 and len(list((tmp_path / 'found').iterdir())) == 10
+    again = command('run', '--data', 'folder', '--root', 'set', '--init', weights, '--variants', 'mp-tr-dice', '--steps', 4, cwd=tmp_path)
+    assert again.returncode == 0 and 'width 4, 32x32' in again.stdout, again.stderr
+    other = command('run', '--data', 'folder', '--root', 'set', '--width', 4, '--size', 32, '--steps', 30, '--variants', 'mp-tr-bce', '--no-flip', '--no-rotation', '--positive', 0, cwd=tmp_path)
+    assert other.returncode == 2 and 'another' in other.stderr
+
+def test_runs_start_from_the_weights_that_are_given(tmp_path):
+    from unet_course.prediction import load_pretrained
+    from unet_course.runs.own_pictures import own_runs
+    from unet_course.runs.runner import make_trainer
+    two_folders(tmp_path, 10)
+    configs, pets, split, _ = own_runs(tmp_path, {}, init='mp-ups-bce', variants='mp-ups-dice,mp-ups-bce', seeds=[0, 1])
+    theirs = load_pretrained('mp', 'ups', 'bce').model.state_dict()
+    for config in configs:
+        ours = make_trainer(config, pets, split, torch.device('cpu')).model.state_dict()
+        assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
+    assert len(configs) == 4 and {config.setting.init for config in configs} == {'mp-ups-bce'} and pets.size == configs[0].setting.size == 96
+
+def test_ignored_pixels_do_not_count(tmp_path):
+    from unet_course.runs.own_pictures import own_runs
+    for i in range(10): put(photo(i), tmp_path / f'images/{i}.jpg'); put(trimap(i), tmp_path / f'masks/{i}.png')
+    configs, pets, split, _ = own_runs(tmp_path, dict(positive=1, ignore=3))
+    assert configs[0].setting.border == 'ignore' and (pets.trimaps == BORDER).any()
+    assert own_runs(tmp_path, dict(positive=1))[0][0].setting.border == 'background'
+
+def test_parts_of_the_augmentation_can_be_left_out():
+    from unet_course.data import batches
+    from unet_course.datasets.synthetic import synthetic_pets
+    pets = synthetic_pets(8, 32)
+    look = lambda augmented: next(batches(pets, range(8), 8, seed=0, augmented=augmented))[0]
+    plain, everything = look(False), look(True)
+    assert torch.equal(everything, look('flip,scale,shift,rotation,brightness,contrast')) and not torch.equal(everything, look('scale'))
+    flipped = look('flip')
+    same = [torch.allclose(a, b, atol=.01) for a, b in zip(flipped, plain)]
+    mirrored = [torch.allclose(a, b.flip(-1), atol=.01) for a, b in zip(flipped, plain)]
+    assert all(x != y for x, y in zip(same, mirrored)) and any(same) and any(mirrored)
+    with pytest.raises(ValueError, match='flop'):
+        from unet_course.training import Recipe
+        Recipe(augmented='flop')

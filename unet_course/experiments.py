@@ -7,9 +7,11 @@ __all__ = ['EXPERIMENTS', 'FACTORIAL', 'CLAIMS', 'PROTOCOLS', 'PRESETS', 'BORDER
            'Variant', 'parse_variants', 'loss_arguments', 'Setting', 'RunConfig', 'make_configs']
 
 # %% ../nbs/05_experiments.ipynb #2fe16909
+#| code-fold: true
+#| code-summary: "Imports of the module"
 import inspect
 import re
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -59,10 +61,12 @@ def parse_variants(
     for name in filter(None, (part.strip() for part in text.split(','))):
         parts = name.split('-')
         new = known.get(name) or ([Variant(*parts)] if len(parts) == 3 else [])
-        if not new or new[0].down not in DOWNSAMPLE or new[0].up not in UPSAMPLE or new[0].loss not in LOSSES:
+        right = [v.down in DOWNSAMPLE and v.up in UPSAMPLE and v.loss in LOSSES for v in new]
+        if not new or not all(right):
             down, up, loss = (', '.join(names) for names in (DOWNSAMPLE, UPSAMPLE, LOSSES))
-            raise CourseError(f'variant {name!r}: use exp1 to exp4, experiments, factorial, or <down>-'
-                              f'<up>-<loss> with down one of {down}; up one of {up}; loss one of {loss}')
+            raise CourseError(f'variant {name!r}: use exp1 to exp4, experiments, factorial, or '
+                              f'<down>-<up>-<loss> with down one of {down}; up one of {up}; loss '
+                              f'one of {loss}')
         found += new
     if not found: raise CourseError('no variant given; use for example exp1,exp2 or factorial')
     return list(dict.fromkeys(found))
@@ -128,13 +132,14 @@ class Setting:
 
     def __str__(self):
         data = dict(pets='Oxford-IIIT Pet', synthetic='synthetic pets').get(self.data, self.data)
-        usual = asdict(PROTOCOLS[self.protocol])
+        usual, epochs = asdict(PROTOCOLS[self.protocol]), self.recipe.epochs
         recipe = {name: value for name, value in asdict(self.recipe).items() if name != 'epochs'}
         changes = [f"{name.replace('_', ' ')} {value}" for name, value in recipe.items()
                    if value != usual[name]]
         return ', '.join(filter(None, [
-            data, f'{self.protocol} protocol', f'width {self.width}', f'{self.size}x{self.size} pixels',
-            f'{self.recipe.epochs} epochs', *changes, self.loss, BORDERS[self.border],
+            data, f'{self.protocol} protocol', f'width {self.width}',
+            f'{self.size}x{self.size} pixels', f'{epochs} epoch{"s" * (epochs > 1)}', *changes,
+            self.loss, BORDERS[self.border],
             self.init and f'starting from {self.init}']))
 
     def differences(self,
@@ -160,8 +165,9 @@ class Setting:
         changes = [f'{name} {stored[name]}' for name, value in usual.items()
                    if stored.get(name, value) != value]
         plain = {name: config[name] for name in ('data', 'protocol', 'width', 'size', 'border')}
-        return cls(**plain, init=config.get('init'), recipe=Recipe(**recipe), loss=', '.join(changes),
-                   amp=metrics.get('amp', config['amp']), pictures=config.get('pictures'),
+        return cls(**plain, init=config.get('init'), recipe=Recipe(**recipe),
+                   loss=', '.join(changes), amp=metrics.get('amp', config['amp']),
+                   pictures=config.get('pictures'),
                    train_images=metrics.get('train_images', config.get('train_images')),
                    test_images=metrics.get('test', {}).get('images', config.get('test_images')))
 
@@ -173,6 +179,8 @@ class RunConfig:
     seed: int = 0     # of the initial weights, the order of the images and their augmentation
     setting: Setting = field(default_factory=Setting)  # what it shares with other runs
     pos_weight: float = POS_WEIGHT  # of the weighted BCE
+    start: Path | None = field(default=None, compare=False)  # weights that it starts from
+    value_range: tuple = (0, 65535)  # black and white of pictures of more than 8 bits
 
     def __post_init__(self):
         if not 0 <= self.seed < 2**63: raise CourseError(f'seed={self.seed}: use 0 to 2**63 - 1')
@@ -195,8 +203,10 @@ class RunConfig:
 
     def to_dict(self) -> dict:
         "Plain values, as config.json holds them."
-        return dict(asdict(self.setting), variant=self.variant.id, seed=self.seed, loss=self.loss,
-                    model=self.model)
+        plain = dict(asdict(self.setting), variant=self.variant.id, seed=self.seed, loss=self.loss,
+                     model=self.model)
+        own = dict(value_range=list(self.value_range)) if self.value_range != (0, 65535) else {}
+        return plain | own
 
 # %% ../nbs/05_experiments.ipynb #5d4ded46
 def make_configs(

@@ -1,0 +1,312 @@
+// The views of the inside: plain functions that repeat what unet_course.views.inside does, then the panel of the playground that draws them.
+
+// ---- what is computed ---------------------------------------------------------------------------------------------------------
+export const LOUPE = {up1: 'last up block', conv1: 'first convolution', decoder1: 'second convolution', logits: 'logits'};
+export const GRID = 2;  // a ratio above it is called a grid
+
+export const stageNames = depth => {
+  const levels = Array.from({length: depth}, (_, i) => i + 1);
+  return [...levels.map(l => `encoder${l}`), 'bottleneck', ...levels.reverse().map(l => `decoder${l}`)];
+};
+
+// Power at period 2 over that at the next lower frequency, all channels together, the geometric mean of both axes. `dims`: [1, channels, height, width].
+export function gridRatio(data, [, channels, height, width]) {
+  const power = (n, lines, step, across) => {  // of one axis: n values a line, `step` apart; lines are `across` apart
+    const angle = 2 * Math.PI * (n / 2 - 1) / n, cosine = Float64Array.from({length: n}, (_, i) => Math.cos(angle * i)), sine = Float64Array.from({length: n}, (_, i) => Math.sin(angle * i));
+    let half = 0, next = 0;
+    for (let c = 0; c < channels; c++) for (let l = 0; l < lines; l++) {
+      let sign = 0, re = 0, im = 0;
+      for (let i = 0, at = c * height * width + l * across; i < n; i++, at += step) {
+        const value = data[at];
+        sign += i % 2 ? -value : value;
+        re += value * cosine[i];
+        im += value * sine[i];
+      }
+      half += sign * sign;
+      next += re * re + im * im;
+    }
+    return (half / lines / channels + 1e-12) / (next / lines / channels + 1e-12);
+  };
+  return Math.sqrt(power(height, width, width, 1) * power(width, height, 1, width));
+}
+
+// The mean of the channels, [height, width].
+export function meanOf(data, [, channels, height, width]) {
+  const mean = new Float32Array(height * width);
+  for (let c = 0; c < channels; c++) for (let i = 0; i < mean.length; i++) mean[i] += data[c * mean.length + i] / channels;
+  return mean;
+}
+
+// A square cut out of [height, width], in grey: the smallest black, the largest white.
+export function cutOut(values, width, row, column, side) {
+  const cut = Float32Array.from({length: side * side}, (_, i) => values[(row + Math.floor(i / side)) * width + column + i % side]);
+  const low = cut.reduce((a, b) => Math.min(a, b)), high = cut.reduce((a, b) => Math.max(a, b));
+  return Uint8ClampedArray.from(cut, v => 255 * (v - low) / Math.max(high - low, 1e-9));
+}
+
+// {network: {stage: ratio}} in words.
+export function gridSentence(ratios) {
+  const names = Object.keys(ratios), named = list => `${list.join(' and ')} ${list.length > 1 ? 'have' : 'has'}`;
+  const inside = names.filter(name => ratios[name].up1 >= GRID), ends = inside.filter(name => ratios[name].logits >= GRID);
+  const numbers = names.map(name => `${name} ${ratios[name].up1.toFixed(1)} in the up block, ${ratios[name].logits.toFixed(2)} in the logits`).join('; ');
+  const said = !inside.length ? (names.length > 1 ? 'none of these networks has a grid in its last up block' : 'this network has no grid in its last up block') :
+    !ends.length ? `${named(inside)} a grid in the last up block, and no logits show it` : `${named(inside)} a grid in the last up block, and ${named(ends)} it in the logits too`;
+  return `In short: ${said} (power at period 2 over its neighbour: ${numbers}).`;
+}
+
+// [{weights, bias, auc}] of each stage, from inside.json.
+export function unpackReadouts({weights, channels, scale, bias, auc}) {
+  const levels = Int8Array.from(atob(weights), c => c.charCodeAt(0));
+  let at = 0;
+  return channels.map((count, i) => ({weights: Float32Array.from(levels.subarray(at, at += count), v => v * scale[i]), bias: bias[i], auc: auc[i]}));
+}
+
+// How much pet a readout sees in every pixel of a stage, from 0 to 1.
+export function readOut(data, [, channels, height, width], {weights, bias}) {
+  const found = new Float32Array(height * width).fill(bias);
+  for (let c = 0; c < channels; c++) for (let i = 0; i < found.length; i++) found[i] += weights[c] * data[c * found.length + i];
+  return found.map(v => Math.min(Math.max(v, 0), 1));
+}
+
+// [rung, gains] in order, level 1 (full size) first: none, the coarsest, one finer at a time, all. (Not an object: it would put the key '4' first.)
+export function ladder(depth) {
+  const levels = Array.from({length: depth}, (_, k) => depth - k);
+  return [['none', Array(depth).fill(0)], ...levels.map(level => [level === 1 ? 'all' : levels.filter(l => l >= level).join('+'), Array.from({length: depth}, (_, i) => i + 1 >= level ? 1 : 0)])];
+}
+
+// The tensor [3, size, size] with a square under its mean colour.
+export function hide(tensor, size, row, column, side) {
+  const hidden = tensor.slice();
+  for (let c = 0; c < 3; c++) {
+    const plane = tensor.subarray(c * size * size, (c + 1) * size * size), mean = plane.reduce((a, b) => a + b, 0) / plane.length;
+    for (let y = row; y < Math.min(row + side, size); y++) hidden.fill(mean, c * size * size + y * size + column, c * size * size + y * size + Math.min(column + side, size));
+  }
+  return hidden;
+}
+
+// ---- the panel ----------------------------------------------------------------------------------------------------------------
+const VIEWS = {loupe: 'Loupe', readouts: 'Readouts', skips: 'Skips', square: 'Grey square'};
+const SIDE = 24;
+
+export class Panel {
+  // `tools`: {element, colourOf, sigmoid, toTensor, percent} of the playground.
+  constructor(playground, known, tools) {
+    Object.assign(this, tools, {playground, known, view: 'loupe', row: null, column: null, gains: null, busy: 0});
+    this.root = playground.$('.pg-inside-body');
+    const {element} = this;
+    this.choice = element('div', {className: 'pg-factor'});
+    this.choice.setAttribute('role', 'radiogroup');
+    this.choice.setAttribute('aria-label', 'View of the inside');
+    for (const [name, text] of Object.entries(VIEWS)) {
+      const input = element('input', {type: 'radio', name: 'pg-inside', value: name, onchange: () => this.choose(name)});
+      this.choice.append(element('label', {className: 'pg-pill'}, input, element('span', {}, text)));
+    }
+    this.controls = element('div', {className: 'pg-inside-controls'});
+    this.body = element('div', {className: 'pg-inside-view'});
+    this.said = element('p', {className: 'pg-inside-said'});
+    this.said.setAttribute('role', 'status');
+    this.root.replaceChildren(this.choice, this.controls, this.body, this.said);
+  }
+
+  get size() { return this.playground.size('a'); }
+  get depth() { return this.playground.manifest.models[this.playground.state.variants.a].depth; }
+  nets() { return this.playground.nets().filter(n => this.playground.state.results[n]?.stages); }
+  model(net) { return this.playground.state.variants[net]; }
+
+  // What a pass has to give for this view, and the gains it takes.
+  wanted() { return this.view === 'loupe' ? Object.keys(LOUPE).filter(name => name !== 'logits') : this.view === 'readouts' ? stageNames(this.depth) : []; }
+  gain() { return this.view === 'skips' && this.gains?.length === this.depth ? this.gains : undefined; }
+
+  choose(view, update = true) {
+    this.view = view;
+    if (view !== 'skips') this.gains = null;
+    for (const input of this.choice.querySelectorAll('input')) input.checked = input.value === view;
+    this.build();
+    if (update) this.playground.update();  // another view needs other outputs
+  }
+
+  // ---- controls
+  build() {
+    const {element} = this, start = Math.round(this.size / 3);
+    this.row ??= start;
+    this.column ??= start;
+    this.row = Math.min(this.row, this.size - SIDE);
+    this.column = Math.min(this.column, this.size - SIDE);
+    this.controls.replaceChildren();
+    if (this.view === 'loupe' || this.view === 'square') {
+      const what = this.view === 'loupe' ? 'Loupe' : 'Square';
+      this.thumb = element('canvas', {className: 'pg-thumb'});
+      this.thumb.setAttribute('role', 'img');
+      this.thumb.setAttribute('aria-label', `Where the ${what.toLowerCase()} lies`);
+      const move = event => {
+        if (event.type === 'pointermove' && !event.buttons) return;
+        const box = this.thumb.getBoundingClientRect(), at = (v, low, length) => Math.round((v - low) / length * this.size - SIDE / 2);
+        this.place(at(event.clientY, box.top, box.height), at(event.clientX, box.left, box.width));
+      };
+      this.thumb.addEventListener('pointerdown', event => { this.thumb.setPointerCapture(event.pointerId); move(event); });
+      this.thumb.addEventListener('pointermove', move);
+      const slider = (name, key) => {
+        const input = element('input', {type: 'range', min: 0, max: this.size - SIDE, value: this[key], className: `pg-inside-${key}`});
+        input.oninput = () => this.place(key === 'row' ? Number(input.value) : this.row, key === 'column' ? Number(input.value) : this.column);
+        return element('label', {className: 'pg-control'}, element('span', {className: 'pg-label'}, `${what} ${name}`), input);
+      };
+      this.controls.append(this.thumb, element('div', {className: 'pg-inside-sliders'}, slider('across', 'column'), slider('down', 'row')));
+      if (this.view === 'loupe' && !this.playground.state.compare)
+        this.controls.lastChild.append(element('button', {type: 'button', className: 'pg-button pg-other', onclick: () => this.otherUp()}, 'Compare with the other up mode'));
+    } else if (this.view === 'skips') {
+      const boxes = element('div', {className: 'pg-factor'}), depth = this.depth;
+      boxes.setAttribute('role', 'group');
+      boxes.setAttribute('aria-label', 'Skip connections');
+      this.gains ??= Array(depth).fill(1);
+      for (let level = depth; level > 0; level--) {
+        const input = element('input', {type: 'checkbox', value: level, checked: this.gains[level - 1] > 0, className: 'pg-skip'});
+        input.onchange = () => { this.gains = this.gains.map((g, i) => i === level - 1 ? Number(input.checked) : g); this.playground.update(); };
+        boxes.append(element('label', {className: 'pg-pill'}, input, element('span', {}, `Skip ${level}`)));
+      }
+      const set = gains => { this.gains = gains; boxes.querySelectorAll('input').forEach(box => { box.checked = gains[box.value - 1] > 0; }); };
+      this.controls.append(boxes, element('button', {type: 'button', className: 'pg-button pg-rebuild', onclick: () => this.rebuild(set)}, `Rebuild ${depth} to 1`),
+        element('button', {type: 'button', className: 'pg-button pg-all-on', onclick: () => { set(Array(depth).fill(1)); this.playground.update(); }}, 'All on'));
+    }
+  }
+
+  otherUp() {
+    const {state} = this.playground, up = {tr: 'ups', ups: 'tr'}, [down, mode, loss] = state.variants.a.split('-');
+    this.playground.second([down, up[mode], loss].join('-'));
+    this.build();
+    this.choice.querySelector('input:checked').focus();  // the button is gone
+  }
+
+  place(row, column) {
+    const most = this.size - SIDE, within = v => Math.min(Math.max(v, 0), most);
+    this.row = within(row);
+    this.column = within(column);
+    for (const key of ['row', 'column']) this.controls.querySelector(`.pg-inside-${key}`).value = this[key];
+    this.draw();
+  }
+
+  // ---- pictures
+  figure(canvas, caption, label) {
+    canvas.setAttribute('role', 'img');
+    canvas.setAttribute('aria-label', label ?? caption);
+    return this.element('figure', {}, canvas, this.element('figcaption', {}, caption));
+  }
+
+  canvas(width, height, colour) {
+    const image = new ImageData(width, height);
+    for (let i = 0; i < width * height; i++) { const c = colour(i); image.data.set([c[0], c[1], c[2], 255], 4 * i); }
+    const canvas = this.element('canvas', {width, height});
+    canvas.getContext('2d').putImageData(image, 0, 0);
+    return canvas;
+  }
+
+  map(values, width) { const table = this.table ??= Array.from({length: 256}, (_, k) => this.colourOf(k / 255)); return this.canvas(width, values.length / width, i => table[Math.round(255 * values[i])]); }
+
+  bytes() { return this.playground.state.picture.squashed.get(this.size); }
+
+  thumbnail() {
+    const {size} = this, pixels = this.bytes();
+    if (!pixels) return;
+    const pen = Object.assign(this.thumb, {width: size, height: size}).getContext('2d'), image = new ImageData(size, size);
+    for (let i = 0; i < size * size; i++) image.data.set([pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255], 4 * i);
+    pen.putImageData(image, 0, 0);
+    for (const [colour, width] of [['#000', 3], ['#fff', 1]]) { pen.strokeStyle = colour; pen.lineWidth = width; pen.strokeRect(this.column + .5, this.row + .5, SIDE - 1, SIDE - 1); }
+  }
+
+  tell(text) { if (this.said.textContent !== text) this.said.textContent = text; }
+
+  // Draws what the last pass gave; computes nothing that needs the network, except for the square.
+  draw() {
+    if (!this.nets().length || this.nets().length < this.playground.nets().length) { this.body.replaceChildren(); return this.tell('Run the network first: the views show what is inside it for this picture.'); }
+    const begun = performance.now();
+    if (this.thumb?.isConnected) this.thumbnail();
+    Promise.resolve(this[this.view]()).catch(error => this.playground.fail(error.message));
+    this.painted = performance.now() - begun;
+  }
+
+  loupe() {
+    const ratios = {}, rows = [], pixels = this.bytes(), {size, row, column} = this;
+    for (const net of this.nets()) {
+      const result = this.playground.state.results[net], name = result.variant;
+      if (!result.stages.up1) return;
+      result.inside ??= Object.fromEntries(Object.keys(LOUPE).map(stage => {
+        const {data, dims} = stage === 'logits' ? {data: result.logits, dims: [1, 1, result.size, result.size]} : result.stages[stage];
+        return [stage, {mean: meanOf(data, dims), width: dims[3], ratio: gridRatio(data, dims)}];
+      }));
+      ratios[name] = Object.fromEntries(Object.entries(result.inside).map(([stage, {ratio}]) => [stage, ratio]));
+      const line = this.element('div', {className: 'pg-loupe'}, this.figure(this.canvas(SIDE, SIDE, i => { const at = 3 * ((row + Math.floor(i / SIDE)) * size + column + i % SIDE); return [pixels[at], pixels[at + 1], pixels[at + 2]]; }), 'picture', `${name}: the picture under the loupe`));
+      for (const [stage, {mean, width, ratio}] of Object.entries(result.inside)) {
+        const grey = cutOut(mean, width, row, column, SIDE);
+        line.append(this.figure(this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]), `${LOUPE[stage]}: ${ratio.toFixed(2)}`, `${name}, ${LOUPE[stage]}: grid ratio ${ratio.toFixed(2)}`));
+      }
+      rows.push(this.element('p', {className: 'pg-inside-name'}, name), line);
+    }
+    this.body.replaceChildren(...rows);
+    this.tell(gridSentence(ratios));
+  }
+
+  readouts() {
+    const parts = [], {depth} = this, names = stageNames(depth);
+    for (const net of this.nets()) {
+      const result = this.playground.state.results[net], row = this.known.networks[result.variant];
+      if (!row) { parts.push(this.element('p', {}, `There are no readouts of ${result.variant}: they are fitted for the course's own networks.`)); continue; }
+      if (!result.stages.bottleneck) return;
+      result.readouts ??= names.map((name, i) => ({name, ...result.stages[name], ...unpackReadouts(row.readout)[i]}));
+      const grid = this.element('div', {className: 'pg-u'});
+      for (const {name, data, dims, weights, bias, auc} of result.readouts) {
+        const figure = this.figure(this.map(readOut(data, dims, {weights, bias}), dims[3]), `${name}, AUC ${auc.toFixed(2)}`, `${result.variant}, ${name}: ${dims[1]} channels of ${dims[2]} × ${dims[3]}, readout AUC ${auc.toFixed(2)}`);
+        const level = name === 'bottleneck' ? depth + 1 : Number(name.at(-1));
+        Object.assign(figure.style, {gridRow: level, gridColumn: name === 'bottleneck' ? '1 / 3' : name.startsWith('encoder') ? '1' : '2'});
+        if (name === 'bottleneck') figure.className = 'pg-bottom';
+        figure.title = `${dims[1]} channels of ${dims[2]} × ${dims[3]}; AUC ${auc.toFixed(3)}`;
+        grid.append(figure);
+      }
+      parts.push(this.element('p', {className: 'pg-inside-name'}, result.variant), grid);
+    }
+    this.body.replaceChildren(...parts);
+    const rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
+    this.tell(!rows.length ? '' : `In short: over ${this.known.checked} validation photos ${rows.map(([name, {readout: {auc}}]) => `the AUC of ${name} goes from ${auc[0].toFixed(2)} in the first encoder stage to ${auc[depth].toFixed(2)} in the bottleneck and ${auc.at(-1).toFixed(2)} in the last decoder stage`).join('; ')}.`);
+  }
+
+  skips() {
+    const on = this.gains.map((g, i) => g ? i + 1 : 0).filter(Boolean).reverse(), rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
+    const table = rows.map(([name, {ladder: rungs}]) => `${name}: ${rungs.map(r => `${r.skips} ${r.iou.toFixed(2)} / ${r.boundary.toFixed(2)}`).join(', ')}`).join('; ');
+    if (!this.steps?.some(step => step.for === this.playground.state.picture)) this.steps = null;
+    this.body.replaceChildren(...this.steps ? [this.element('div', {className: 'pg-loupe'}, ...this.steps.map(({name, values, size, net}) => this.figure(this.map(values, size), `${net}${name}`, `${net}skip connections: ${name}; probability of pet`)))] : []);
+    const shares = this.nets().map(net => `${this.model(net)} ${this.percent(this.playground.state.results[net].share)} pet`).join(', ');
+    this.tell(`Skip connections on: ${on.length === this.depth ? 'all' : on.join(', ') || 'none'}; the masks above are made with these: ${shares}.` + (rows.length ? ` In short, IoU / boundary IoU over ${this.known.checked} validation photos: ${table}. It says what these trained networks use, not what one trained without a connection could do.` : ''));
+  }
+
+  // Rung after rung: each in its thumbnail, the last one in the masks.
+  async rebuild(set) {
+    const {playground} = this, turn = ++this.busy, picture = playground.state.picture, steps = [];
+    for (const [name, gains] of ladder(this.depth)) for (const net of playground.nets()) {
+      const {variant, size} = playground.state.results[net] ?? {};
+      if (!variant) return;
+      const found = await playground.networks.run(variant, playground.state.backend, this.toTensor(picture.squashed.get(size), size), gains);
+      if (turn !== this.busy || playground.state.picture !== picture) return;
+      steps.push({name, net: playground.state.compare ? `${net.toUpperCase()} ` : '', size, values: found.logits.map(this.sigmoid), for: picture});
+      this.steps = [...steps].sort((a, b) => a.net < b.net ? -1 : a.net > b.net ? 1 : 0);
+      set(gains);
+      this.skips();
+    }
+    await playground.update();
+  }
+
+  async square() {
+    const {playground, size, row, column} = this, turn = ++this.busy, net = 'a', {variant, logits} = playground.state.results[net], picture = playground.state.picture, side = SIDE;
+    const hidden = hide(this.toTensor(this.bytes(), size), size, row, column, side);
+    const found = await playground.networks.run(variant, playground.state.backend, hidden);
+    if (turn !== this.busy || playground.state.picture !== picture || this.view !== 'square') return;
+    const change = found.logits.map((v, i) => this.sigmoid(v) - this.sigmoid(logits[i]));
+    let near = 0, far = 0;
+    change.forEach((v, i) => {
+      const y = Math.floor(i / size), x = i % size, out = y < row - side || y >= row + 2 * side || x < column - side || x >= column + 2 * side;
+      if (Math.abs(v) > .1) { near += 1; far += out; }
+    });
+    const colours = v => v < 0 ? [255 * (1 + v), 255 * (1 + .7 * v), 255] : [255, 255 * (1 - .55 * v), 255 * (1 - v)];
+    this.body.replaceChildren(this.element('div', {className: 'pg-loupe pg-pair'},
+      this.figure(this.canvas(size, size, i => [0, 1, 2].map(c => 255 * hidden[c * size * size + i])), 'the picture with its square'),
+      this.figure(this.canvas(size, size, i => colours(change[i])), 'change of the probability: orange more pet, blue less')));
+    this.tell(`In short: ${this.percent(near / change.length)} of the pixels change by more than 0.1 in ${variant}, ${this.percent(far / change.length)} of all pixels far from the square.`);
+  }
+}

@@ -158,7 +158,7 @@ async function squashed(picture, size) {
 // Logits [size, size], the further outputs asked for ({name: {data, dims}}), and milliseconds. `gain`: of each skip connection, full size first.
 async function predict(ort, session, tensor, {size, depth}, gain = Array(depth).fill(1), more = []) {
   const feeds = {images: new ort.Tensor('float32', tensor, [1, 3, size, size]), skip_gain: new ort.Tensor('float32', Float32Array.from(gain), [depth])}, start = performance.now();
-  const found = await session.run(feeds, ['logits', ...more]), read = async name => Float32Array.from(await found[name].getData());
+  const found = await session.run(feeds, ['logits', ...more]), read = name => found[name].getData();
   const logits = await read('logits'), stages = {};
   for (const name of more) stages[name] = {data: await read(name), dims: found[name].dims};
   return {logits, stages, milliseconds: performance.now() - start};
@@ -336,12 +336,20 @@ class Playground {
       if (!manifest.models[this.state.variants[net]]) this.state.variants[net] = Object.keys(manifest.models)[0];
       if (manifest.models[wanted.get(net)]) this.state.variants[net] = wanted.get(net);
     }
+    // A link may name networks, a picture and a view: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
+    for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
+    const parts = this.state.variants.a.split('-').map((level, i) => wanted.get(Object.keys(FACTORS)[i]) ?? level).join('-');
+    if (manifest.models[parts]) this.state.variants.a = parts;
+    const view = wanted.get('view'), other = {tr: 'ups', ups: 'tr'}, [down, up, loss] = this.state.variants.a.split('-');
+    if (view === 'loupe' && !wanted.get('b')) wanted.set('b', [down, other[up], loss].join('-'));
+    if (manifest.models[wanted.get('b')]) this.state.variants.b = wanted.get('b');
     this.state.compare = Boolean(manifest.models[wanted.get('b')]);
     const markup = this.$('.pg-markup');  // in a script element: where a notebook's scripts are stripped, no dead button is left over
     markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
     this.build();
     await this.openSample(manifest.samples.find(s => s.name === wanted.get('picture')) ?? manifest.samples[0]);
+    if (view) await this.look(view);
     this.root.dataset.ready = 'yes';
   }
 
@@ -372,6 +380,7 @@ class Playground {
     on('.pg-backend', 'change', () => this.update());
     on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
+    on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
     on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.open(file, file.name); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
@@ -382,6 +391,32 @@ class Playground {
     document.addEventListener('paste', e => { const file = [...e.clipboardData.files][0]; if (file) { e.preventDefault(); this.open(file, 'The pasted picture'); } });
     for (const panel of this.root.querySelectorAll('[data-panel] canvas')) panel.addEventListener('pointermove', e => this.point(e));
     this.root.addEventListener('pointerleave', () => this.status());
+  }
+
+  // Opens the views of the inside. Their script and numbers come now; until then, and while the panel is closed, nothing of them is computed.
+  async look(view) {
+    const box = this.$('.pg-inside');
+    try {
+      if (!this.inside) await (this.insideComing ??= (async () => {
+        const [{Panel}, answer] = await Promise.all([import('./inside.js'), fetch(this.base + 'inside.json', {cache: 'no-cache'})]);
+        if (!answer.ok) throw new Error();
+        this.inside = new Panel(this, await answer.json(), {element, colourOf, sigmoid, toTensor, percent});
+        this.inside.choose('loupe', false);
+      })());
+    } catch { this.insideComing = null; return this.fail('The views of the inside could not be loaded. Look at your connection, then open them again.'); }
+    if (view) this.inside.choose(view, false);
+    if (box.open) await this.update();
+    else box.open = true;  // and the event brings us here again
+  }
+
+  looking() { return this.$('.pg-inside').open ? this.inside : null; }
+
+  // Puts a second network beside the first.
+  second(variant) {
+    this.state.variants.b = variant;
+    this.state.compare = this.$('.pg-compare').checked = true;
+    for (const [i, factor] of Object.keys(FACTORS).entries()) this.$(`[name=pg-b-${factor}][value=${variant.split('-')[i]}]`).checked = true;
+    this.update();
   }
 
   fail(text) { const box = this.$('.pg-error'); box.hidden = !text; box.textContent = text ?? ''; }
@@ -458,6 +493,7 @@ class Playground {
       if (!state.asked) {
         const sum = list => `${(list.reduce((s, f) => s + f.bytes, 0) / 1e6).toFixed(1)} MB`, {parts, nets: models} = this.networks.files(variants, backend);
         this.$('.pg-cost').textContent = `Loads ${sum(files)} once and keeps them: the network ${sum(models)}, its runtime ${sum(parts)}. It runs on your computer.`;
+        this.looking()?.draw();
         return this.draw();
       }
       this.busy(files.length > 0);
@@ -472,11 +508,12 @@ class Playground {
       }
       if (turn !== this.turn) return;
       const results = {};
-      for (const n of nets) results[n] = {...await this.networks.run(state.variants[n], backend, toTensor(bytes[n], this.size(n))), variant: state.variants[n], size: this.size(n)};
+      for (const n of nets) results[n] = {...await this.networks.run(state.variants[n], backend, toTensor(bytes[n], this.size(n)), this.looking()?.gain(), this.looking()?.wanted()), variant: state.variants[n], size: this.size(n)};
       if (turn !== this.turn) return;
       Object.assign(state, {results, backend});
       this.draw();
       this.say([...nets, ...(state.compare ? ['last'] : [])].map(name => this.panel(name).querySelector('figcaption').textContent).join('. '));
+      this.looking()?.draw();
     } catch (error) {
       if (turn !== this.turn) return;
       this.fail(error.message);

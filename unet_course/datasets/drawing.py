@@ -47,17 +47,24 @@ class HashGenerator:
 
 # %% ../../nbs/workshop/datasets/drawing.ipynb #186bf090
 def ellipse(
-    u, v,  # coordinates of the pixels, int64, one shape
-    cu: int, cv: int,  # the centre
-    a: int, b: int,  # the half axes, along u and along v
+    u: np.ndarray,  # int64, any shape: where the pixels lie, to the right
+    v: np.ndarray,  # and down
+    cu: int,  # the centre, along u
+    cv: int,  # and along v
+    a: int,  # half the width
+    b: int,  # half the height
 ) -> np.ndarray:  # bool, the shape of u
     "Return where `(u, v)` lies in the ellipse."
     return ((u - cu) * b) ** 2 + ((v - cv) * a) ** 2 <= (a * b) ** 2
 
 # %% ../../nbs/workshop/datasets/drawing.ipynb #3197ae58
 def capsule(
-    u, v,  # coordinates of the pixels, int64, one shape
-    u0: int, v0: int, u1: int, v1: int,  # the two ends of the line
+    u: np.ndarray,  # int64, any shape: where the pixels lie, to the right
+    v: np.ndarray,  # and down
+    u0: int,  # one end of the line, along u
+    v0: int,  # and along v
+    u1: int,  # the other end
+    v1: int,  # and along v
     r: int,  # half the capsule's width
 ) -> np.ndarray:  # bool, the shape of u
     "Return where `(u, v)` lies within `r` of the line."
@@ -67,7 +74,8 @@ def capsule(
 
 # %% ../../nbs/workshop/datasets/drawing.ipynb #bda5decf
 def triangle(
-    u, v,  # coordinates of the pixels, int64, one shape
+    u: np.ndarray,  # int64, any shape: where the pixels lie, to the right
+    v: np.ndarray,  # and down
     *corners: tuple[int, int],  # three
 ) -> np.ndarray:  # bool, the shape of u
     "Return where `(u, v)` lies in the triangle."
@@ -80,8 +88,10 @@ TURNS = [(1, 0, 1), (99, 20, 101), (40, 9, 41), (24, 7, 25), (12, 5, 13),  # 0 t
          (15, 8, 17), (4, 3, 5), (20, 21, 29), (3, 4, 5), (0, 1, 1)]  # (cosine, sine, denominator)
 
 def frame(
-    x, y,  # coordinates of the pixels, int64, one shape
-    cx: int, cy: int,  # where the new origin lies
+    x: np.ndarray,  # int64, any shape: where the pixels lie, to the right
+    y: np.ndarray,  # and down
+    cx: int,  # where the new origin lies, along x
+    cy: int,  # and along y
     unit: int,  # the old length that becomes 1000
     turn: int = 0,  # index into TURNS; negative turns the other way
     flip: bool = False,  # mirror left and right
@@ -94,7 +104,8 @@ def frame(
 
 # %% ../../nbs/workshop/datasets/drawing.ipynb #004b84b7
 def value_noise(
-    x, y,  # coordinates of the pixels, int64, one shape
+    x: np.ndarray,  # int64, any shape: where the pixels lie, to the right
+    y: np.ndarray,  # and down
     cell: int,  # distance between grid corners, in units of x and y
     key: int,  # 64 bits that name this noise
 ) -> np.ndarray:  # int64 of 0..255, the shape of x
@@ -109,9 +120,11 @@ def value_noise(
 # %% ../../nbs/workshop/datasets/drawing.ipynb #dd2cc2eb
 def texture(
     kind: str,  # 'plain', 'noise', 'patches', 'stripes', 'spots' or 'shade'
-    x, y,  # coordinates of the pixels, int64, one shape
+    x: np.ndarray,  # int64, any shape: where the pixels lie, to the right
+    y: np.ndarray,  # and down
     scale: int,  # size of the pattern, in units of x and y
-    first: tuple, second: tuple,  # the two colours, RGB 0..255
+    first: tuple,  # one colour, RGB 0..255
+    second: tuple,  # and the other
     key: int,  # 64 bits that name this texture
 ) -> np.ndarray:  # int32, RGB: the shape of x, then 3
     "Return a surface that mixes two colours by a pattern."

@@ -59,7 +59,7 @@ class FolderReport:
     @property
     def source(self) -> str:
         "The name of the set, such as `folder_cells`."
-        return 'folder_' + (re.sub(r'[^\w.]+', '_', self.root.resolve().name) or 'pictures')
+        return 'folder_' + (re.sub(r'\W+', '_', self.root.resolve().name) or 'pictures')
 
     @property
     def empty(self) -> list[str]:

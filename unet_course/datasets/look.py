@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['often', 'some', 'reading_lines', 'meaning_lines', 'split_lines', 'report_text', 'pick_pairs', 'draw_outline',
-           'contact_sheet']
+           'contact_sheet', 'write_sheet']
 
 # %% ../../nbs/workshop/datasets/look.ipynb #a87dad30
+import io
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..data import BORDER, PET
 from .decoding import each, read_picture, spread
+from ..support.files import save_atomic
 
 # %% ../../nbs/workshop/datasets/look.ipynb #2beb666b
 def often(
@@ -181,3 +184,13 @@ def contact_sheet(
     fig.suptitle(f'{report.root.resolve().name}: {len(chosen)} of {len(report.pairs)} pairs; '
                  f'yellow: what is to be found{ignored}', fontsize=10)
     return fig
+
+# %% ../../nbs/workshop/datasets/look.ipynb #37d4f58f
+def write_sheet(
+    report,     # FolderReport
+    path: Path, # a PNG file, replaced as a whole
+) -> Path:
+    "Write the contact sheet."
+    drawn = io.BytesIO()
+    contact_sheet(report).savefig(drawn, format='png')
+    return save_atomic(lambda file: file.write(drawn.getvalue()), path)

@@ -19,7 +19,7 @@ from ..datasets.synthetic import synthetic_pets
 from ..experiments import RunConfig, Setting, SYNTHETIC_IMAGES
 from ..factory import count_macs, count_parameters, create_model
 from ..losses import make_loss
-from ..prediction import save_weights
+from ..prediction import save_weights, Segmenter
 from .callbacks import Checkpoint, OneClassGuard, Progress
 from .evaluation import evaluate
 from .run_folder import clear_all, pictures_of, RunFolder
@@ -49,8 +49,33 @@ def settle(
     "Return the config with what is known once the pictures and the device are."
     amp = amp_name(choose_format(config.setting, device))
     return replace(config, setting=replace(
-        config.setting, amp=amp, pictures=pictures_of(pets), train_images=len(split['train']),
-        test_images=len(split.get('test', ())) or None))
+        config.setting, amp=amp, pictures=config.setting.pictures or pictures_of(pets),
+        train_images=len(split['train']), test_images=len(split.get('test', ())) or None))
+
+# %% ../../nbs/workshop/runs/runner.ipynb #7668ae04
+def choose_format(
+    setting: Setting,      # what to run
+    device: torch.device,  # where to compute
+) -> torch.dtype | None:  # None: no autocast
+    "Return autocast's number format: what `choose_amp` says, but fp16 for 'published' on a GPU."
+    amp = dict(bfloat16='bf16', float16='fp16').get(setting.amp, setting.amp)  # if it is settled
+    as_published = setting.protocol == 'published' and device.type == 'cuda' and amp == 'auto'
+    return choose_amp('fp16' if as_published else amp, device)
+
+def make_trainer(
+    config: RunConfig,     # what to run
+    pets: Pets,            # from `load_data`
+    split: dict,           # from `load_data`
+    device: torch.device,  # where to compute
+    callbacks=(),          # of the `Trainer`
+) -> Trainer:
+    "Return the trainer of a run, its network as the seed makes it."
+    setting = config.setting
+    loss = make_loss(config.variant.loss, **config.loss).to(device)
+    data = TrainingData(pets, split, setting.border, device)
+    model, amp = create_model(config.model, seed=config.seed), choose_format(setting, device)
+    if config.start: model.load_state_dict(Segmenter.load(config.start).model.state_dict())
+    return Trainer(model, loss, data, setting.recipe, callbacks, config.seed, amp)
 
 # %% ../../nbs/workshop/runs/runner.ipynb #95e2ee3b
 def run(
@@ -75,37 +100,15 @@ def run(
         if done: return done
         callbacks = [Distributed()] if world_size > 1 else []  # it comes first
         if rank == 0: callbacks.append(Progress(log))
-        callbacks += [OneClassGuard(log, keep_going),
+        steps = -(-len(split['train']) // config.setting.recipe.batch_size)
+        grace = 100 // steps if config.setting.data.startswith('folder_') else 0  # of a small set
+        callbacks += [OneClassGuard(log, keep_going, max(2, grace)),
                       Checkpoint(folder.checkpoint, checkpoint_minutes, log)]
         trainer = make_trainer(config, pets, split, device, callbacks)
         if device.type == 'cuda': torch.cuda.reset_peak_memory_stats(device)
         best = trainer.fit()
         return run_on_rank0(lambda: measure_and_write(config, trainer, best, folder))
     finally: folder.unlock()
-
-# %% ../../nbs/workshop/runs/runner.ipynb #7668ae04
-def choose_format(
-    setting: Setting,      # what to run
-    device: torch.device,  # where to compute
-) -> torch.dtype | None:  # None: no autocast
-    "Return autocast's number format: what `choose_amp` says, but fp16 for 'published' on a GPU."
-    amp = dict(bfloat16='bf16', float16='fp16').get(setting.amp, setting.amp)  # if it is settled
-    as_published = setting.protocol == 'published' and device.type == 'cuda' and amp == 'auto'
-    return choose_amp('fp16' if as_published else amp, device)
-
-def make_trainer(
-    config: RunConfig,     # what to run
-    pets: Pets,            # from `load_data`
-    split: dict,           # from `load_data`
-    device: torch.device,  # where to compute
-    callbacks=(),          # of the `Trainer`
-) -> Trainer:
-    "Return the trainer of a run, its network as the seed makes it."
-    setting = config.setting
-    loss = make_loss(config.variant.loss, **config.loss).to(device)
-    data = TrainingData(pets, split, setting.border, device)
-    return Trainer(create_model(config.model, seed=config.seed), loss, data, setting.recipe, callbacks,
-                   config.seed, choose_format(setting, device))
 
 # %% ../../nbs/workshop/runs/runner.ipynb #9463b4e0
 def measure_and_write(
@@ -175,6 +178,7 @@ def run_all(
     root: Path | None = None,   # the dataset's folder
     device: str | torch.device = 'cpu',  # from `choose_device`
     log=print,                  # called with a line of text now and then
+    data: tuple | None = None,  # (pets, split) of your own pictures; None: by `load_data`
     fresh: bool = False,        # start all of them over
     **options,                  # of `run`: checkpoint_minutes, keep_going
 ) -> list[dict]:  # the rows of their table
@@ -185,11 +189,12 @@ def run_all(
     if device.type == 'cpu': keep_freed_memory()
     rank, world_size = rank_and_world_size()
     if rank > 0: log = lambda line: None
-    if world_size > 1: run_on_rank0(lambda: load_data(setting, root) and None)  # one decodes for all
-    pets, split = load_data(setting, root)
+    if world_size > 1 and not data:
+        run_on_rank0(lambda: load_data(setting, root) and None)  # one decodes for all
+    pets, split = data or load_data(setting, root)
     configs = [settle(config, pets, split, device) for config in configs]
     folders = [RunFolder(Path(out) / config.folder) for config in configs]
-    if fresh: run_on_rank0(lambda: clear_all(folders))  # now: a second command goes on without --fresh
+    if fresh: run_on_rank0(lambda: clear_all(folders))  # all now: what is stopped then goes on
     todo = [config for config, folder in zip(configs, folders) if not folder.check(config)]
     log(announcement(configs, todo, pets, split, device))
     stopped = []
@@ -200,7 +205,7 @@ def run_all(
             log(f'{config.folder} stopped: {error}')
             stopped.append(str(config.folder))
     if stopped:
-        raise TrainingError(f'{len(stopped)} of {len(configs)} runs stopped, for the reasons above: '
+        raise TrainingError(f'{len(stopped)} of {len(configs)} runs stopped, for reasons above: '
                             f'{", ".join(stopped)}. The others are done: see unet-course table')
     return read_runs([folder.path for folder in folders])
 
@@ -210,5 +215,5 @@ def announcement(configs: list, todo: list, pets: Pets, split: dict, device: tor
     minutes = 'all done before'
     if todo: minutes = f'about {max(1, round(estimate_minutes(todo, pets, split, device)))} min'
     test = '' if setting.test_images else '; no test images, so no test figures'
-    return (f'{len(configs)} run{"s" * (len(configs) > 1)}: {setting}; {setting.train_images} training '
-            f'images{test}; device {where["device"]}, AMP {where["amp"]}; {minutes}')
+    return (f'{len(configs)} run{"s" * (len(configs) > 1)}: {setting}; {setting.train_images} '
+            f'training images{test}; device {where["device"]}, AMP {where["amp"]}; {minutes}')

@@ -8,21 +8,24 @@ __all__ = ['cell_text', 'markdown_table', 'plain_table']
 # %% ../../nbs/workshop/support/text.ipynb #f9d6c591
 def cell_text(
     value,  # of a table's cell
+    digits: int | None = None,  # of a fraction, behind the point; None: four that count
 ) -> str:
     "Return a value as a table shows it: thousands separated, tuples as 2 × 3, None as a dash."
     if value is None: return '–'
     if isinstance(value, (tuple, list)): return ' × '.join(map(str, value))
     if isinstance(value, int) and not isinstance(value, bool): return f'{value:,}'
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    if not isinstance(value, float): return str(value)
+    return f'{value:.4g}' if digits is None else f'{value:.{digits}f}'
 
 def markdown_table(
     rows: list,  # dicts with the same keys; the first one's keys are the columns
     columns: dict | None = None,  # key: heading of the columns to show, in order; None shows all
+    digits: int | None = None,  # of fractions, behind the point; None: four that count
 ) -> str:  # '' for no rows and no columns
     "Return a Markdown table, numbers to the right."
     columns = columns or {key: str(key) for key in (rows[0] if rows else {})}
-    cells = [[cell_text(row.get(key)).replace('|', '\\|').replace('\n', ' ') for key in columns]
-             for row in rows]
+    cells = [[cell_text(row.get(key), digits).replace('|', '\\|').replace('\n', ' ')
+              for key in columns] for row in rows]
     right = [any(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
     lines = [columns.values(), ['---:' if r else '---' for r in right], *cells]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines) if columns else ''
@@ -34,9 +37,12 @@ def plain_table(
     width: int,     # characters of the screen
 ) -> str:
     "Return aligned columns, the first to the left and the others to the right, as many as fit."
-    table = [[*columns.values()], *([cell_text(row.get(key)) for key in columns] for row in rows)]
+    table = [[*columns.values()]]
+    table += [[cell_text(row.get(key)) for key in columns] for row in rows]
     sizes = [max(map(len, column)) for column in zip(*table)]
     fitting = sum(sum(sizes[:n]) + 2 * (n - 1) <= width for n in range(1, len(sizes) + 1))
-    lines = [[cell.rjust(size) if i else cell.ljust(size) for i, (cell, size) in enumerate(zip(line, sizes))]
-             for line in table]
-    return '\n'.join('  '.join(line[:max(1, fitting)])[:width].rstrip() for line in lines)
+    def line(cells):
+        padded = [cell.rjust(size) for cell, size in zip(cells, sizes)]
+        padded[0] = cells[0].ljust(sizes[0])
+        return '  '.join(padded[:max(1, fitting)])[:width].rstrip()
+    return '\n'.join(map(line, table))

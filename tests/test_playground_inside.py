@@ -1,0 +1,225 @@
+"""The views of the inside in a real browser: by mouse, by keyboard and on a phone, against what Python computes; three networks are enough.
+
+    python tools/get_runtime.py && pytest -m browser tests/test_playground_inside.py"""
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import ROOT
+from test_playground import MISSING, PLACE, Seen, browser, chromium, first_run, keep_screenshot, page, predicted, ready, server  # noqa: F401
+from unet_course.prediction import Segmenter, load_pretrained
+from unet_course.support.pictures import open_photo
+from unet_course.views.inside import LOUPE, Gained, auc, grid_ratio, grid_sentence, known_inside, ladder, read_out, stage_names, stages, unpack_readouts
+from unet_course.views.page import write_playground
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+NETS = ['mp-tr-bce', 'mp-ups-bce', 'mp-tr-dice']
+PANEL = "document.querySelector('.playground').playground.inside"
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory): return write_playground(NETS, tmp_path_factory.mktemp('site'), PLACE)
+
+
+@pytest.fixture(scope='module')
+def seen():
+    "What Python sees inside the networks for the first sample."
+    photo, found = open_photo(ROOT / 'nbs/playground/chelsea.jpg'), {}
+    for name in NETS:
+        segmenter = load_pretrained(*name.split('-'))
+        with torch.inference_mode(): found[name] = stages(segmenter.model, segmenter.square(photo))
+    return found
+
+
+def said(page, words='In short'):
+    page.wait_for_function('words => document.querySelector(".pg-inside-said")?.textContent.includes(words)', arg=words)
+    return page.locator('.pg-inside-said').inner_text()
+
+
+def look(page, view):
+    if page.locator('.pg-inside').get_attribute('open') is None: page.locator('.pg-inside summary').click()
+    page.locator(f'[name=pg-inside][value={view}]').check()
+
+
+def figures(page): return [f.locator('figcaption').inner_text() for f in page.locator('.pg-inside-view figure').all()]
+
+
+def pixels(page, index):
+    found = page.locator('.pg-inside-view canvas').nth(index).evaluate('c => ({width: c.width, height: c.height, data: [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data]})')
+    return np.array(found['data'], np.uint8).reshape(found['height'], found['width'], 4)[..., :3]
+
+
+def test_closed_it_loads_and_computes_nothing(page):
+    page.evaluate('''() => { const {Networks} = window, P = document.querySelector('.playground').playground, run = P.networks.run.bind(P.networks); window.asked = [];
+        P.networks.run = (variant, backend, tensor, gain, more) => { window.asked.push([gain ?? null, more ?? null]); return run(variant, backend, tensor, gain, more); }; }''')
+    first_run(page)
+    assert page.evaluate('window.asked') == [[None, None]] and not [url for url in page.seen.requests if 'inside' in url]
+    look(page, 'loupe')
+    said(page)
+    assert [Path(url).name for url in page.seen.requests if 'inside' in url] == ['inside.js', 'inside.json']
+    assert page.evaluate('window.asked.at(-1)') == [None, ['up1', 'conv1', 'decoder1']], 'only what is shown is fetched'
+    page.locator('.pg-inside summary').click()
+    count = page.evaluate('window.asked.length')
+    page.locator('[name=pg-a-loss][value=dice]').check()
+    predicted(page, 'a', 'mp-tr-dice')
+    assert page.evaluate('window.asked.length') == count + 1 and page.evaluate('window.asked.at(-1)') == [None, None]
+
+
+def test_the_loupe_shows_what_python_sees(page, seen):
+    first_run(page)
+    look(page, 'loupe')
+    assert figures(page)[0] == 'picture' and len(figures(page)) == 5
+    page.locator('.pg-other').click()
+    predicted(page, 'b', 'mp-ups-bce')
+    page.wait_for_function('document.querySelectorAll(".pg-inside-view figure").length === 10')
+    ratios = {name: {stage: grid_ratio(seen[name][stage]).item() for stage in LOUPE} for name in ('mp-tr-bce', 'mp-ups-bce')}
+    assert said(page) == grid_sentence(ratios)
+    shown = [float(text.rpartition(' ')[2]) for text in figures(page) if text != 'picture']
+    assert np.allclose(shown, [ratio for row in ratios.values() for ratio in row.values()], rtol=.01, atol=.006)
+    assert page.evaluate('document.activeElement.name') == 'pg-inside', 'the button went, the focus did not'
+    row, column = page.evaluate(f'[{PANEL}.row, {PANEL}.column]')
+    for index, stage in ((1, 'up1'), (2, 'conv1'), (3, 'decoder1'), (4, 'logits')):
+        cut = seen['mp-tr-bce'][stage][0].mean(0)[row:row + 24, column:column + 24].numpy()
+        ours = pixels(page, index)[..., 0].astype(float)
+        assert ours.shape == (24, 24) and np.abs(ours - 255 * (cut - cut.min()) / (cut.max() - cut.min())).max() < 2
+    keep_screenshot(page, 'inside_loupe')
+
+
+def test_the_loupe_is_moved_by_mouse_and_keyboard_without_a_new_pass(page):
+    first_run(page)
+    look(page, 'loupe')
+    said(page)
+    page.evaluate("() => { const P = document.querySelector('.playground').playground; window.passes = 0; const run = P.networks.run.bind(P.networks); P.networks.run = (...all) => { window.passes += 1; return run(...all); }; }")
+    before = pixels(page, 1)
+    box = page.locator('.pg-thumb').bounding_box()
+    page.mouse.move(box['x'] + 5, box['y'] + 5)
+    page.mouse.down()
+    page.mouse.move(box['x'] + box['width'] - 3, box['y'] + box['height'] - 3, steps=3)
+    page.mouse.up()
+    most = page.evaluate(f'{PANEL}.size - 24')
+    assert page.evaluate(f'[{PANEL}.row, {PANEL}.column]') == [most, most] and not np.array_equal(before, pixels(page, 1))
+    page.locator('.pg-inside-row').focus()
+    page.keyboard.press('Home')
+    page.locator('.pg-inside-column').focus()
+    page.keyboard.press('ArrowLeft')
+    assert page.evaluate(f'[{PANEL}.row, {PANEL}.column]') == [0, most - 1] and page.evaluate('window.passes') == 0
+    assert page.evaluate(f'{PANEL}.painted') < 20, 'milliseconds'
+
+
+def test_readouts_are_pythons(page, seen):
+    first_run(page)
+    look(page, 'readouts')
+    page.wait_for_function('document.querySelectorAll(".pg-inside-view canvas").length === 9')
+    kept = unpack_readouts(known_inside()['networks']['mp-tr-bce']['readout'])
+    for (name, (weights, bias, score)), text, index in zip(zip(stage_names(4), kept), figures(page), range(9)):
+        assert text == f'{name}, AUC {score:.2f}'
+        ours = page.evaluate(f'''async i => {{ const {{readOut}} = await import('./inside.js'), r = document.querySelector('.playground').playground.state.results.a.readouts[i]; return [...readOut(r.data, r.dims, r)]; }}''', index)
+        assert np.abs(np.array(ours) - read_out(seen['mp-tr-bce'][name][0], weights, bias).ravel()).max() < 1e-3, name
+    label = page.locator('.pg-inside-view canvas').nth(4).get_attribute('aria-label')
+    assert re.fullmatch(r'mp-tr-bce, bottleneck: 256 channels of \d+ × \d+, readout AUC 0\.\d\d', label)
+    tops = [box['y'] for box in (figure.bounding_box() for figure in page.locator('.pg-u figure').all())]
+    assert tops[0] == tops[8] < tops[1] == tops[7] < tops[2] == tops[6] < tops[3] == tops[5] < tops[4], 'a row is a resolution'
+    assert 'over 100 validation photos' in said(page) and f'{kept[4][2]:.2f} in the bottleneck' in said(page)
+    keep_screenshot(page, 'inside_readouts')
+
+
+def test_skips_are_switched_and_rebuilt(page):
+    photo, segmenter = open_photo(ROOT / 'nbs/playground/chelsea.jpg'), load_pretrained('mp', 'tr', 'bce')
+    logits = "[...document.querySelector('.playground').playground.state.results.a.logits]"
+    def wanted(gains): return Segmenter(Gained(segmenter.model, gains), segmenter.size).logits(photo).numpy().ravel()
+    def close(gains): page.wait_for_function(f'wanted => {logits}.every((v, i) => Math.abs(v - wanted[i]) < 2e-3)', arg=wanted(gains).tolist())
+    first_run(page)
+    look(page, 'skips')
+    close((1, 1, 1, 1))
+    page.locator('.pg-skip[value="1"]').uncheck()
+    close((0, 1, 1, 1))
+    assert 'Skip connections on: 4, 3, 2;' in said(page, 'on: 4, 3, 2')
+    page.locator('.pg-skip[value="4"]').focus()
+    page.keyboard.press('Space')
+    close((0, 1, 1, 0))
+    page.locator('.pg-all-on').click()
+    close((1, 1, 1, 1))
+    page.locator('.pg-rebuild').focus()
+    page.keyboard.press('Enter')
+    page.wait_for_function('document.querySelectorAll(".pg-inside-view figure").length === 5')
+    assert figures(page) == list(ladder(4))
+    steps = page.evaluate(f'{PANEL}.steps.map(step => [...step.values])')
+    for ours, gains in zip(steps, ladder(4).values()): assert np.abs(np.array(ours) - 1 / (1 + np.exp(-wanted(gains)))).max() < 1e-3
+    rungs = known_inside()['networks']['mp-tr-bce']['ladder']
+    assert ', '.join(f"{r['skips']} {r['iou']:.2f} / {r['boundary']:.2f}" for r in rungs) in said(page, 'validation photos')
+    keep_screenshot(page, 'inside_skips')
+    page.locator('.pg-skip[value="2"]').uncheck()
+    close((1, 0, 1, 1))
+    page.locator('.pg-inside summary').click()
+    close((1, 1, 1, 1))  # closed, the masks are those of the whole network
+
+
+def test_the_grey_square(page):
+    first_run(page)
+    look(page, 'square')
+    text = said(page, 'change by more than')
+    segmenter, photo = load_pretrained('mp', 'tr', 'bce'), open_photo(ROOT / 'nbs/playground/chelsea.jpg')
+    from unet_course.views.inside import far_share, grey_square
+    row, column = page.evaluate(f'[{PANEL}.row, {PANEL}.column]')
+    _, change = grey_square(segmenter.model, segmenter.square(photo), row, column, 24)
+    near, far = (float(x) for x in re.findall(r'([\d.]+) %', text))
+    assert abs(near - 100 * (np.abs(change) > .1).mean()) < .3 and abs(far - 100 * far_share(change, row, column, 24)) < .3
+    page.locator('.pg-inside-row').focus()
+    page.keyboard.press('End')
+    page.wait_for_function('old => document.querySelector(".pg-inside-said").textContent !== old', arg=text)
+
+
+def test_a_link_opens_a_view(page, server):
+    page.goto('about:blank')
+    page.goto(server + 'index.html#down=mp&up=ups&view=loupe')
+    ready(page)
+    page.get_by_role('button', name='Run the network').click()
+    predicted(page, 'a', 'mp-ups-bce')
+    predicted(page, 'b', 'mp-tr-bce')
+    assert 'mp-tr-bce has a grid' in said(page) or 'none of these' in said(page)
+    assert page.locator('.pg-inside').get_attribute('open') is not None
+
+
+def test_a_pass_with_an_open_panel_and_a_switch_cost_little(page):
+    first_run(page)
+    look(page, 'readouts')
+    said(page)
+    times = page.evaluate('''async () => { const {networks, state, manifest} = document.querySelector('.playground').playground, {size} = manifest.models['mp-tr-bce'], all = {plain: [], loupe: [], readouts: [], switched: []};
+        const stages = document.querySelector('.playground').playground.inside.wanted(), x = new Float32Array(3 * size * size).map(() => Math.random());
+        for (let i = 0; i < 21; i++) for (const [name, gain, more] of [['plain'], ['loupe', undefined, ['up1', 'conv1', 'decoder1']], ['readouts', undefined, stages], ['switched', [0, 1, 0, 1]]])
+            all[name].push((await networks.run('mp-tr-bce', state.backend, x, gain, more)).milliseconds);
+        return Object.fromEntries(Object.entries(all).map(([name, list]) => [name, list.sort((a, b) => a - b)[5]])); }''')  # the lower quartile: other work on the machine only adds
+    print({name: f'{value:.0f} ms, {value / times["plain"]:.2f}' for name, value in times.items()})
+    assert times['loupe'] <= 1.15 * times['plain'] + 3 and times['readouts'] <= 1.3 * times['plain'] + 3 and times['switched'] <= 2.2 * times['plain']
+
+
+@pytest.mark.parametrize('width, scheme', [(1280, 'light'), (390, 'light'), (390, 'dark')])
+def test_it_fits_and_is_accessible(browser, server, width, scheme):
+    context = browser.new_context(viewport=dict(width=width, height=844), color_scheme=scheme)
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    opened.goto(server + 'index.html#view=loupe')
+    ready(opened)
+    opened.get_by_role('button', name='Run the network').click()
+    predicted(opened, 'b')
+    axe = ROOT / '_axe/axe.min.js'
+    for view in ('loupe', 'readouts', 'skips', 'square'):
+        opened.locator(f'[name=pg-inside][value={view}]').check()
+        if view != 'skips': said(opened)
+        else:
+            opened.locator('.pg-rebuild').click()
+            opened.wait_for_function('document.querySelectorAll(".pg-inside-view figure").length === 10')
+        assert opened.evaluate('document.documentElement.scrollWidth <= innerWidth'), f'{view} sticks out'
+        small = opened.evaluate('''() => [...document.querySelectorAll('.pg-inside button, .pg-inside .pg-pill, .pg-inside summary')].filter(n => n.offsetParent).map(n => [n.getBoundingClientRect().height, n.textContent]).filter(([h]) => h < 24)''')
+        assert small == []
+        if axe.is_file():
+            opened.evaluate(axe.read_text(encoding='utf-8'))
+            wrong = opened.evaluate("async () => (await axe.run('.playground')).violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 100))])")
+            assert wrong == [], (view, wrong)
+        keep_screenshot(opened, f'inside_{view}_{width}_{scheme}')
+    context.close()
