@@ -157,11 +157,6 @@ def test_settings_are_the_only_place_of_the_address():
             if cfg['user'] in url or cfg['repo'] in url: assert any(url.startswith(a) for a in addresses), (path, url)
 
 
-def test_sidebar_has_every_notebook():
-    text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
-    assert [p.name for p in NOTEBOOKS if f'nbs/{p.name}' not in text] == []
-
-
 def test_requirements_are_bounded_and_test_tools_stay_out():
     parser = configparser.ConfigParser(delimiters=['='])
     parser.read(ROOT / 'settings.ini', encoding='utf-8')

@@ -338,7 +338,11 @@ def run_folder(
     if not configs[i::n]: raise CourseError(f'--shard {i}/{n}: there are fewer runs than shards')
     rows = run_all(configs[i::n], args.out, device=device, log=say, data=(pets, split), fresh=args.fresh,
                    checkpoint_minutes=args.checkpoint_minutes, keep_going=args.keep_going)
-    if first: show_rows(rows, folder)
+    if not first: return 0
+    show_rows(rows, folder)
+    from unet_course.runs.run_folder import RunFolder
+    from unet_course.views.run_report import write_report
+    for config in configs[i::n]: say(f'A page: {write_report(RunFolder(args.out / config.folder), pets, split["val"], str(report))}')
     return 0
 
 # %% ../nbs/07_cli.ipynb #07a0c002
