@@ -132,14 +132,14 @@ class Setting:
 
     def __str__(self):
         data = dict(pets='Oxford-IIIT Pet', synthetic='synthetic pets').get(self.data, self.data)
-        usual = asdict(PROTOCOLS[self.protocol])
+        usual, epochs = asdict(PROTOCOLS[self.protocol]), self.recipe.epochs
         recipe = {name: value for name, value in asdict(self.recipe).items() if name != 'epochs'}
         changes = [f"{name.replace('_', ' ')} {value}" for name, value in recipe.items()
                    if value != usual[name]]
         return ', '.join(filter(None, [
             data, f'{self.protocol} protocol', f'width {self.width}',
-            f'{self.size}x{self.size} pixels', f'{self.recipe.epochs} epochs', *changes, self.loss,
-            BORDERS[self.border],
+            f'{self.size}x{self.size} pixels', f'{epochs} epoch{"s" * (epochs > 1)}', *changes,
+            self.loss, BORDERS[self.border],
             self.init and f'starting from {self.init}']))
 
     def differences(self,
