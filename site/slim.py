@@ -3,7 +3,7 @@ import os
 import re
 from pathlib import Path
 
-from fontTools import subset
+from fontTools import subset  # comes with matplotlib
 
 
 def main(site: Path):

@@ -62,7 +62,7 @@ def test_a_factorial_is_read_from_its_folders(factorial, networks):
     for i, v in enumerate(FACTORIAL):
         with torch.inference_mode(): expected = networks[v.id](pictures)[:, 0] > 0
         assert np.array_equal(factorial.masks()[1, i], expected.numpy())
-    for word in ('synthetic pets', 'width 2', '32x32', '1 epochs', 'cpu, 1 threads', 'AMP off', 'seeds 0, 1', '16 runs'): assert word in str(factorial)
+    for word in ('synthetic pets', 'width 2', '32x32', '1 epoch', 'cpu, 1 threads', 'AMP off', 'seeds 0, 1', '16 runs'): assert word in str(factorial)
     assert len(factorial.histories()) == 16 and factorial.histories()[0, 'mp-tr-bce'][0]['val_iou_threshold'] == .5
 
 

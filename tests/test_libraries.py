@@ -108,3 +108,14 @@ def test_the_stored_pairs_hold_what_the_pages_say():
     renumbered = {r['tool'] for r in pairs['formats'] if r['classes'] != [0, 7, 15]}
     assert renumbered == {'oxipng, its default level', 'Pillow, GIF'} and all(r['same_colours'] for r in pairs['formats'])
     assert np.ptp([r['average_precision'] for r in pairs['crowds']]) > .4
+
+
+def test_every_finding_is_in_its_table_and_keeps_the_rules():
+    scripts, table = sorted((ROOT / 'findings').glob('*.sh')), (ROOT / 'findings' / 'README.md').read_text(encoding='utf-8')
+    assert len(scripts) >= 8
+    for script in scripts:
+        text = script.read_text(encoding='utf-8')
+        assert f'[{script.stem}]({script.name})' in table
+        assert 'Expected:' in text and 'Where it matters:' in text and 'Seen' in text, f'{script.name}: the header says what was expected, what was seen, and where it matters'
+        assert 'mktemp -d' in text and 'set -euo pipefail' in text and 'assert ' in text and '==' in text
+        assert 'http' not in text and 'unet_course' not in text, f'{script.name}: no addresses, and nothing of this project'

@@ -21,7 +21,7 @@ import notebooks as tool  # noqa: E402
 
 NOTEBOOKS = tool.notebooks()
 MODULES = sorted(p.relative_to(ROOT).with_suffix('').as_posix().replace('/', '.') for p in (ROOT / 'unet_course').rglob('*.py') if not p.stem.startswith('_'))
-SOURCES = ['nbs', 'unet_course', 'settings.ini', 'setup.py', 'pyproject.toml', '_quarto.yml', 'README.md', 'MANIFEST.in', 'LICENSE', 'NOTICE', 'results', 'tools']
+SOURCES = ['nbs', 'unet_course', 'settings.ini', 'setup.py', 'pyproject.toml', '_quarto.yml', 'README.md', 'MANIFEST.in', 'LICENSE', 'NOTICE', 'results', 'site', 'tools']
 
 
 def copy_of_the_repository(folder: Path) -> Path:
@@ -155,11 +155,6 @@ def test_settings_are_the_only_place_of_the_address():
     for path in [ROOT / '_quarto.yml', ROOT / 'README.md', *NOTEBOOKS]:
         for url in re.findall(r'https://(?:github\.com|[\w-]+\.github\.io)/[\w./-]*', path.read_text(encoding='utf-8')):
             if cfg['user'] in url or cfg['repo'] in url: assert any(url.startswith(a) for a in addresses), (path, url)
-
-
-def test_sidebar_has_every_notebook():
-    text = (ROOT / '_quarto.yml').read_text(encoding='utf-8')
-    assert [p.name for p in NOTEBOOKS if f'nbs/{p.name}' not in text] == []
 
 
 def test_requirements_are_bounded_and_test_tools_stay_out():

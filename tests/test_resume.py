@@ -287,7 +287,7 @@ def test_one_class_stops_the_command_unless_told_to_go_on(tmp_path, capsys, monk
     words = run_words(tmp_path, '--epochs', 9)
     code, out, err = call(capsys, *words)
     assert code == 2 and 'three epochs in a row with every pixel called pet' in one_error(err) and '--keep-going' in err
-    assert out.count('every validation pixel is called pet') == 2 and 'after 1 epochs' not in out
+    assert out.count('every validation pixel is called pet') == 2 and 'after 1 epoch' not in out
     code, out, err = call(capsys, *words, '--keep-going')
     assert code == 0 and 'continuing at epoch' in out
     assert [row['one_class'] for row in result(tmp_path)['history']][-3:] == ['1'] * 3

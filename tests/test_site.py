@@ -16,12 +16,14 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 import yaml
+from execnb.nbio import NbCell
 from PIL import Image
 
 from conftest import ROOT
 
-sys.path.insert(0, str(ROOT / 'tools'))
+sys.path[:0] = [str(ROOT / 'tools'), str(ROOT)]
 import notebooks as tool  # noqa: E402
+from tools import pages as site_pages  # noqa: E402
 
 NOTEBOOKS = tool.notebooks()
 NAMES = [p.relative_to(ROOT / 'nbs').with_suffix('').as_posix() for p in NOTEBOOKS]
@@ -214,9 +216,48 @@ def test_exported_definitions_are_shown_with_their_reference_below(pages, name):
         assert text.startswith(f'### {node.name} ')
         if '| Details |' not in text: assert f'{node.name}(' in text, 'neither a table nor a signature'
         table = [line for line in text.splitlines() if line.startswith('|')]
-        assert len({len(re.split(r'(?<!\\)\|', line)) for line in table}) <= 1, 'a cell is split by a bar'
+        assert len({len(re.split(r'(?<!\\)\|', re.sub('`[^`]*`', '', line))) for line in table}) <= 1, 'a cell is split by a bar'
         assert len(table) != 2, 'a table without a row'
     assert 'default_exp' not in code
+
+
+def test_modes_and_commands_do_not_link_to_functions_of_their_name(pages):
+    from unet_course._modidx import d
+    from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
+    from unet_course.cli import make_parser
+    from unet_course.losses import LOSSES
+    symbols = {name.removeprefix(f'{module}.') for module, found in d['syms'].items() for name in found}
+    commands = next(action.choices for action in make_parser()._actions if action.dest == 'command')
+    assert {*commands, *DOWNSAMPLE, *UPSAMPLE, *LOSSES} & symbols <= site_pages.WORDS
+    assert [(name, link) for name in NAMES for link in re.findall(r'\[`(\w+)`\]\(http', text_of(pages[name])) if link in site_pages.WORDS] == []
+    lookup = site_pages.Lookup()
+    lookup.syms = {'dice': 'https://example.org/losses.html#dice', 'UNet': 'https://example.org/factory.html#unet'}
+    assert lookup.linkify('`dice`, `dice()`, `UNet`') == '`dice`, [`dice()`](https://example.org/losses.html#dice), [`UNet`](https://example.org/factory.html#unet)'
+
+
+def test_a_reference_is_shown_as_it_is_written():
+    def power(base: float,  # of 2**depth, as in `2**depth`
+              mask: str | None = None,  # the_mask, a|b or `a|b`
+              ) -> dict[str, int]:  # <all> of them
+        "Returns 2**depth * width_of_a_level, not `2**depth`."
+    text = site_pages.render(power)
+    assert r'Returns 2\*\*depth \* width\_of\_a\_level, not `2**depth`.' in text
+    table = [re.split(r' \| ', line[2:-2]) for line in text.splitlines() if line.startswith('|')]
+    assert table == [['Name', 'Type', 'Default', 'Details'], ['---'] * 4, ['base', 'float', '', r'of 2\*\*depth, as in `2**depth`'],
+                     ['mask', r'str \| None', 'None', r'the\_mask, a\|b or `a|b`'], ['**Returns**', 'dict[str, int]', '', r'\<all\> of them']]
+
+
+def test_html_goes_onto_the_page_as_it_is():
+    cell = NbCell(0, dict(cell_type='code', source='x', outputs=[dict(output_type='execute_result', data={'text/html': ['<b>1</b>\n', '<i>2</i>'], 'text/plain': '<HTML>'})]))
+    site_pages.plain_html(cell)
+    assert cell.outputs[0]['data'] == {'text/markdown': '``````{=html}\n<b>1</b>\n<i>2</i>\n``````'}
+
+
+@pytest.mark.parametrize('printed, aligned', [('a     1\nbb    2\nccc   3', True), ('one sentence that is long\nanother', False)])
+def test_printed_columns_keep_their_lines(printed, aligned):
+    cell = NbCell(0, dict(cell_type='code', source='x', outputs=[dict(output_type='stream', name='stdout', text=printed)]))
+    site_pages.mark_columns(cell)
+    assert cell.source.startswith('#| classes: aligned\n') == aligned
 
 
 def test_the_static_twin_survives(pages):
@@ -334,3 +375,4 @@ def test_the_built_site(tmp_path):
         page = built[path]
         assert page.bare == [] and page.meta['og:image'].endswith('/nbs/images/card.png') and page.meta['twitter:card'] == 'summary_large_image' and page.meta['og:description'], path.name
     assert '<table' in (docs / 'nbs/factory.html').read_text(encoding='utf-8')
+    assert (docs / 'site_libs/bootstrap/bootstrap-icons.woff').stat().st_size < 20e3, 'only the icons that are shown'

@@ -28,7 +28,7 @@ def test_a_table_holds_runs_of_the_same_pictures_and_the_same_recipe(finished, t
     rows = read_runs([tmp_path])
     assert sorted((row['setting'].recipe.lr, row['setting'].loss, row['test_images']) for row in rows) == [(.003, '', 5), (.003, '', 12), (.003, 'pos_weight 1.0', 12), (.5, '', 12)]
     text = results_table(rows)
-    assert text.count('| exp1 `mp-tr-bce` |') == 4 and '±' not in text.replace('mean ±', '') and '1 epochs, lr 0.5, border' in text and 'pos_weight 1.0' in text
+    assert text.count('| exp1 `mp-tr-bce` |') == 4 and '±' not in text.replace('mean ±', '') and '1 epoch, lr 0.5, border' in text and 'pos_weight 1.0' in text
     assert '42 training and 5 test images' in text and '42 training and 12 test images' in text and 'training and' not in results_table(rows[:1])
 
 

@@ -75,20 +75,20 @@ def parameters(symbol) -> str:
     "A Markdown table of the parameters of `symbol` and what it returns, without the columns that nothing stands in; empty if no parameter has a comment."
     columns = {'anno': 'Type', 'default': 'Default', 'docment': 'Details'}
     rows = {name: row for name, row in docments(symbol, full=True, eval_str=True).items() if name != 'self' and not (name == 'return' and inspect.isclass(symbol))}
-    given = lambda row, column: row.get(column) not in (None, inspect.Parameter.empty)
+    given = lambda row, column: row.get(column, inspect.Parameter.empty) is not inspect.Parameter.empty and (column != 'docment' or row[column])
     columns = {c: title for c, title in columns.items() if any(given(row, c) for row in rows.values())}
     if not any(given(row, 'docment') for row in rows.values()): return ''
     if not any(given(row, c) for row in [rows.get('return', {})] for c in columns): rows.pop('return', None)
     text = {'anno': lambda o: re.sub(r'\btyping\.|\bcollections\.abc\.', '', inspect.formatannotation(o).strip("'")), 'default': lambda o: getattr(o, '__name__', None) or repr(o), 'docment': str}
-    cell = lambda row, c: as_written(' '.join(text[c](row[c]).split())).replace('|', r'\|') if given(row, c) else ''
+    cell = lambda row, c: as_written(' '.join(text[c](row[c]).split())) if given(row, c) else ''
     line = lambda cells: f'| {" | ".join(cells)} |'
     name = lambda n: '**Returns**' if n == 'return' else as_written(n)
     return '\n'.join([line(['Name', *columns.values()]), line(['---'] * (1 + len(columns)))] + [line([name(n), *(cell(row, c) for c in columns)]) for n, row in rows.items()])
 
 
 def as_written(text: str) -> str:
-    "Text whose stars, underscores, dollars and angle brackets Pandoc leaves alone, as in `2**depth` without the backticks; what is in backticks stays code."
-    return re.sub(r'(`+)(?:.*?)\1|([*_$<>~^])', lambda m: '\\' + m[2] if m[2] else m[0], text, flags=re.S)
+    "Text whose stars, underscores, bars, dollars and angle brackets Pandoc leaves alone, as in `2**depth` without the backticks; what is in backticks stays code."
+    return re.sub(r'(`+)(?:.*?)\1|([*_|$<>~^])', lambda m: '\\' + m[2] if m[2] else m[0], text, flags=re.S)
 
 
 def drop_unseen(cell):

@@ -111,7 +111,7 @@ class Setting:
     loss: str = ''              # arguments of the loss other than the course's, in words
     pictures: str | None = None  # their number and a hash of their names; own masks' rule
     train_images: int | None = None  # this and what follows is known once the pictures are
-    test_images: int | None = None
+    test_images: int | None = None  # None: no test part
 
     def __post_init__(self):
         for name, values in dict(protocol=PROTOCOLS, border=BORDERS).items():
@@ -132,14 +132,14 @@ class Setting:
 
     def __str__(self):
         data = dict(pets='Oxford-IIIT Pet', synthetic='synthetic pets').get(self.data, self.data)
-        usual = asdict(PROTOCOLS[self.protocol])
+        usual, epochs = asdict(PROTOCOLS[self.protocol]), self.recipe.epochs
         recipe = {name: value for name, value in asdict(self.recipe).items() if name != 'epochs'}
         changes = [f"{name.replace('_', ' ')} {value}" for name, value in recipe.items()
                    if value != usual[name]]
         return ', '.join(filter(None, [
             data, f'{self.protocol} protocol', f'width {self.width}',
-            f'{self.size}x{self.size} pixels', f'{self.recipe.epochs} epochs', *changes, self.loss,
-            BORDERS[self.border],
+            f'{self.size}x{self.size} pixels', f'{epochs} epoch{"s" * (epochs > 1)}', *changes,
+            self.loss, BORDERS[self.border],
             self.init and f'starting from {self.init}']))
 
     def differences(self,
@@ -217,7 +217,7 @@ def make_configs(
     epochs: int | None = None,     # passes over the training images; None: the preset's
     batch_size: int | None = None, # images a step; None: the recipe's
     data: str = 'pets',        # as all that follows, of the `Setting`
-    protocol: str = 'course',
+    protocol: str = 'course',  # 'course', 'tuned' or 'published'
     **chosen,                  # width, size, border, amp, init; None: the preset's or the usual
 ) -> list[RunConfig]:
     "Return the configs of the runs, seeds outermost, so that a stopped series is whole seeds."

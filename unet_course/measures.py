@@ -21,10 +21,15 @@ def inner_band(
     masks: torch.Tensor,  # bool [..., H, W]
     d: int,  # width of the band, pixels
 ) -> torch.Tensor:  # bool, same shape
-    "Return the pixels of each mask at most `d` pixels (of a 3x3 neighbourhood) inside its contour; the frame of the image is a contour."
-    if masks.dtype != torch.bool: raise ValueError(f'masks must be bool, not {masks.dtype}; write targets == 1')
-    if isinstance(d, bool) or not isinstance(d, int) or d < 1: raise ValueError(f'd must be a whole number of pixels, at least 1, not {d!r}')
-    outside = F.pad((~masks).float().reshape(-1, 1, *masks.shape[-2:]), (1, 1, 1, 1), value=1.)
+    """Return the pixels of each mask at most `d` pixels inside its contour.
+
+    Pixels are neighbours in 3x3; the frame of the image is a contour."""
+    if masks.dtype != torch.bool:
+        raise ValueError(f'masks must be bool, not {masks.dtype}; write targets == 1')
+    if isinstance(d, bool) or not isinstance(d, int) or d < 1:
+        raise ValueError(f'd must be a whole number of pixels, at least 1, not {d!r}')
+    outside = (~masks).float().reshape(-1, 1, *masks.shape[-2:])
+    outside = F.pad(outside, (1, 1, 1, 1), value=1.)
     for _ in range(d): outside = F.max_pool2d(outside, 3, stride=1, padding=1)
     return masks & outside[..., 1:-1, 1:-1].reshape(masks.shape).bool()
 
@@ -34,10 +39,16 @@ def boundary_iou(
     target: torch.Tensor,  # [B, H, W]: 0, 1 or IGNORE
     d: int,  # width of the bands, pixels
 ) -> torch.Tensor:  # float64 [B]
-    "Return the IoU of the two inner bands of width `d` (Cheng et al. 2021); 1 if both are empty, nan if the target holds IGNORE."
-    if pred_mask.dtype != torch.bool: raise ValueError(f'pred_mask must be bool, not {pred_mask.dtype}; compare the probabilities with a threshold first')
+    """Return the IoU of the two inner bands of width `d` (Cheng et al. 2021).
+
+    It is 1 if both are empty, and nan if the target holds IGNORE."""
+    if pred_mask.dtype != torch.bool:
+        raise ValueError(f'pred_mask must be bool, not {pred_mask.dtype}; compare the '
+                         'probabilities with a threshold first')
     if pred_mask.shape != target.shape or target.ndim != 3:
-        raise ValueError(f'pred_mask and target must be [B, H, W] both, not {tuple(pred_mask.shape)} and {tuple(target.shape)}; drop the channel with [:, 0]')
+        shapes = f'{tuple(pred_mask.shape)} and {tuple(target.shape)}'
+        raise ValueError(f'pred_mask and target must be [B, H, W] both, not {shapes}; drop the '
+                         'channel with [:, 0]')
     value = iou(pixel_counts(inner_band(pred_mask, d), inner_band(target == 1, d).byte()))
     return value.masked_fill((target == IGNORE).flatten(1).any(1).to(value.device), math.nan)
 
@@ -48,7 +59,9 @@ def _counted_probs(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # probabilities, targets, mask
     "Return what `_counted` does; raises ValueError for logits."
     p, y, counted = _counted(probs, targets)
-    if not ((p >= 0) & (p <= 1)).all(): raise ValueError(f'probs must lie in 0..1, not {p.min():.3g} to {p.max():.3g}; take torch.sigmoid of logits first')
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f'probs must lie in 0..1, not {p.min():.3g} to {p.max():.3g}; take '
+                         'torch.sigmoid of logits first')
     return p, y, counted
 
 # %% ../nbs/workshop/measures.ipynb #db83d11e
@@ -66,11 +79,12 @@ def reliability(
     targets: torch.Tensor,  # [B, 1, H, W]: 0, 1 or IGNORE
     bins: int = 15,  # of equal width on 0..1; a boundary belongs to the bin above it
 ) -> torch.Tensor:  # float64 [bins, 3], on the CPU
-    "Return for every bin: number of pixels, sum of their probabilities, sum of their targets. Add tables of several batches."
+    "Return for every bin: pixels, sum of probabilities, sum of targets; tables of batches add up."
     p, y, counted = (x.cpu() for x in _counted_probs(probs, targets))
     p, y = p[counted].double(), y[counted].double()
     index = (p * bins).long().clamp(0, bins - 1)
-    return torch.stack([torch.bincount(index, weights, minlength=bins) for weights in (torch.ones_like(p), p, y)], 1)
+    weights = torch.ones_like(p), p, y
+    return torch.stack([torch.bincount(index, w, minlength=bins) for w in weights], 1)
 
 # %% ../nbs/workshop/measures.ipynb #c0a7517e
 THRESHOLDS = [round(0.05 * k, 2) for k in range(1, 20)]  # where masks may be cut
@@ -80,13 +94,16 @@ def counts_at(
     targets: torch.Tensor,  # [B, 1, H, W]: 0, 1 or IGNORE
     thresholds: list[float],  # T of them, rising
 ) -> torch.Tensor:  # int64 [B, T, 4]
-    "Return what `pixel_counts` returns at each of the thresholds, from one histogram of every image."
-    if list(thresholds) != sorted(thresholds): raise ValueError(f'thresholds must rise, not {list(thresholds)}; sort them first')
+    "Return what `pixel_counts` returns at each threshold, from one histogram of every image."
+    if list(thresholds) != sorted(thresholds):
+        raise ValueError(f'thresholds must rise, not {list(thresholds)}; sort them first')
     p, y, counted = _counted_probs(probs, targets)
     images, gaps = len(p), len(thresholds) + 1
-    gap = torch.bucketize(p, torch.tensor(thresholds, dtype=p.dtype, device=p.device))  # how many thresholds lie below
+    cuts = torch.tensor(thresholds, dtype=p.dtype, device=p.device)
+    gap = torch.bucketize(p, cuts)  # how many thresholds lie below
     image = torch.arange(images, device=p.device).view(-1, 1, 1, 1)
-    table = torch.bincount(((2 * image + y.long()) * gaps + gap)[counted], minlength=2 * images * gaps).view(images, 2, gaps)
+    place = ((2 * image + y.long()) * gaps + gap)[counted]
+    table = torch.bincount(place, minlength=2 * images * gaps).view(images, 2, gaps)
     above = table.flip(-1).cumsum(-1).flip(-1)[..., 1:]
     (fp, tp), (tn, fn) = above.unbind(1), (table.sum(-1, keepdim=True) - above).unbind(1)
     return torch.stack([tp, fp, fn, tn], -1)
@@ -100,26 +117,28 @@ def grid_power(
 ) -> torch.Tensor:  # float64 [B, periods, 2]: along the rows' axis and along the columns'
     """Return the log of the power at each period over that of its two neighbouring bins.
 
-    0 is no grid, above 0 a checkerboard, below 0 boxes; nan where fewer than two whole repeats fit along an axis."""
-    if logits.ndim != 4: raise ValueError(f'logits must be [B, 1, H, W], not {tuple(logits.shape)}; one image needs [None]')
+    0 is no grid, above 0 a checkerboard, below 0 boxes; nan where no two whole repeats fit."""
+    if logits.ndim != 4:
+        raise ValueError(f'logits must be [B, 1, H, W], not {tuple(logits.shape)}; one image needs '
+                         '[None]')
     x = _double(logits)
     x = x - x.mean((1, 2, 3), keepdim=True)
     x = x / x.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
     found = x.new_full((len(x), len(periods), 2), math.nan)
     for axis in (2, 3):
         n = x.shape[axis]
-        lines = torch.fft.fft(x, dim=axis).abs().square() / n**2  # of a standardised image these sum to 1 on average
-        log = (lines.mean(dim=(1, 5 - axis)) + 1e-8).log()  # [B, n]; the floor gives a constant image the ratio 1
-        for i, period in enumerate(periods):
-            k = n // period
-            if n % period == 0 and k >= 2: found[:, i, axis - 2] = log[:, k] - (log[:, k - 1] + log[:, k + 1]) / 2
+        lines = torch.fft.fft(x, dim=axis).abs().square() / n**2  # these sum to 1 on average
+        log = (lines.mean(dim=(1, 5 - axis)) + 1e-8).log()  # [B, n]; 1e-8: a constant image has 0
+        for i, k in enumerate(n // period for period in periods):
+            if n % periods[i] or k < 2: continue
+            found[:, i, axis - 2] = log[:, k] - (log[:, k - 1] + log[:, k + 1]) / 2
     return found
 
 def grid_frequency(
     logits: torch.Tensor,  # [B, 1, H, W]
-    periods: tuple = PERIODS,  # pixels; those with a whole number of at least 2 repeats along an axis are used
+    periods: tuple = PERIODS,  # pixels; those that fit are used
 ) -> torch.Tensor:  # float64 [B]
-    "Return the mean of `grid_power` over periods and axes as a ratio: about 1 without a grid; a peak and a notch cancel; nan if no period fits."
+    "Return the mean of `grid_power` as a ratio, 1 without a grid; a peak and a notch cancel in it."
     return grid_power(logits, periods).flatten(1).nanmean(1).exp()
 
 # %% ../nbs/workshop/measures.ipynb #e3f4f5e3
@@ -128,9 +147,11 @@ def shift_consistency(
     images: torch.Tensor,  # [B, C, H, W], as the model takes them
     shift: int = 1,  # pixels, down and to the right
 ) -> torch.Tensor:  # float64 [B]
-    "Return the IoU of the mask of each image and of the image shifted (shifted back), on their overlap; 1 is perfectly consistent."
+    "Return the IoU of each mask and the mask of the shifted image, shifted back; 1 is consistent."
     h, w = images.shape[-2:]
-    if not 1 <= shift < min(h, w): raise ValueError(f'shift must be 1 to {min(h, w) - 1} pixels for images of {h}x{w}, not {shift}')
+    if not 1 <= shift < min(h, w):
+        raise ValueError(f'shift must be 1 to {min(h, w) - 1} pixels for images of {h}x{w}, not '
+                         f'{shift}')
     rows, columns = ((torch.arange(n, device=images.device) - shift).clamp(min=0) for n in (h, w))
     moved = images[:, :, rows[:, None], columns]
     modes = [(module, module.training) for module in model.modules()]
@@ -138,5 +159,5 @@ def shift_consistency(
     try:
         with torch.no_grad(): original, shifted = (model(x) > 0 for x in (images, moved))
     finally:
-        for module, training in modes: module.training = training  # each its own: some may be frozen
+        for module, training in modes: module.training = training  # some may be frozen
     return iou(pixel_counts(shifted[:, :, shift:, shift:], original[:, :, :-shift, :-shift].byte()))

@@ -48,8 +48,8 @@ class Recipe:
                 raise CourseError(f'{name}={value}: must be at least {low}')
         if self.ema_decay >= 1: raise CourseError(f'ema_decay={self.ema_decay}: must be below 1')
         names = self.augmented.split(',') if isinstance(self.augmented, str) else []
-        if unknown := set(names) - set(AUGMENTATION):
-            raise CourseError(f'augmented={self.augmented!r}: {", ".join(sorted(unknown))} is none of '
+        if unknown := ', '.join(sorted(set(names) - set(AUGMENTATION))):
+            raise CourseError(f'augmented={self.augmented!r}: {unknown} is none of '
                               f'{", ".join(AUGMENTATION)}; True means all of them')
 
 # %% ../nbs/04_training.ipynb #b790bc11
@@ -94,8 +94,8 @@ def train_step(
     if not finite and (not scaler.is_enabled() or scaler.get_scale() < 1):
         optimizer.zero_grad()
         found = f'loss {loss.item():g}, gradient norm {norm.item():g}'
-        raise TrainingError(f"{found}: not finite. Lower the recipe's learning rate, or turn AMP off "
-                            '(--amp off with another --out); the last checkpoint is from before')
+        raise TrainingError(f"{found}: not finite. Lower the recipe's learning rate, or turn AMP "
+                            'off (--amp off with another --out); the last checkpoint is older')
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
@@ -188,7 +188,9 @@ class Trainer:
         self.sums, self.history, self.best = torch.zeros(4, device=data.device), [], None
         self.seconds = self.processor_seconds = 0.0  # of this epoch's steps
 
-    def call(self, hook: str):
+    def call(self,
+        hook: str,  # on_start, after_step, after_epoch or on_end
+    ):
         "Call a method of all callbacks that have it."
         for callback in self.callbacks:
             if hasattr(callback, hook): getattr(callback, hook)(self)

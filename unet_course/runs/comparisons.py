@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUOTED', 'within_seeds', 'seed_effects', 'clean_pairs', 'told_apart', 'pair_runs', 'budget_steps', 'side_arms',
-           'arm_differences', 'published_rows', 'order_of', 'epoch_values', 'cost_rows', 'peer_rows']
+           'epoch_values', 'cost_rows', 'published_rows', 'order_of', 'peer_rows']
 
 # %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_imports
 import math
@@ -75,6 +75,7 @@ def clean_pairs(
         found.append(dict(held=', '.join(held), difference=difference))
     return found
 
+# %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_told
 def told_apart(
     rows: list[dict],  # from `read_runs`, of one setting, all eight variants
     key: str = 'test_iou',  # the figure
@@ -129,6 +130,17 @@ def budget_steps(
         found.append(row | dict(a_doubling=row['test_iou'] / math.log2(work)))
     return found
 
+# %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_arms_differ
+def arm_differences(arm: dict, run: dict) -> list[str]:
+    "Return the things in which two comparable runs differ; nothing if they are not comparable."
+    levels = [dict(zip(('down', 'up', 'loss'), row['variant'].split('-'))) for row in (arm, run)]
+    differ = [name for name in levels[0] if levels[0][name] != levels[1][name]]
+    settings = arm['setting'].differences(run['setting']).keys() - {'pictures'}
+    differ += sorted(settings, reverse=True)  # the width, then the border
+    if arm['seed'] != run['seed'] or not settings <= {'width', 'border'}: return []
+    equal_work = len(differ) == 2 and 'width' in differ and abs(arm['macs'] / run['macs'] - 1) < .05
+    return differ if len(differ) == 1 or equal_work else []
+
 # %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_arms
 def side_arms(
     arms: list[dict],  # from `read_runs`: runs beside the plan
@@ -159,48 +171,6 @@ def side_arms(
         rows.append(row)
     return rows
 
-def arm_differences(arm: dict, run: dict) -> list[str]:
-    "Return the things in which two comparable runs differ; nothing if they are not comparable."
-    levels = [dict(zip(('down', 'up', 'loss'), row['variant'].split('-'))) for row in (arm, run)]
-    differ = [name for name in levels[0] if levels[0][name] != levels[1][name]]
-    settings = arm['setting'].differences(run['setting']).keys() - {'pictures'}
-    differ += sorted(settings, reverse=True)  # the width, then the border
-    if arm['seed'] != run['seed'] or not settings <= {'width', 'border'}: return []
-    equal_work = len(differ) == 2 and 'width' in differ and abs(arm['macs'] / run['macs'] - 1) < .05
-    return differ if len(differ) == 1 or equal_work else []
-
-# %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_published
-QUOTED = dict(exp1=(93.45, 0.2472), exp2=(93.32, 0.1224),
-              exp3=(91.60, 0.2881), exp4=(90.42, 0.1762))  # percent, loss
-
-def published_rows(
-    rows: list[dict],     # from `read_runs`, of one setting of the published protocol
-    histories: dict,      # from `epoch_values`, of 'val_batch_accuracy'
-) -> list[dict]:  # a row an experiment, accuracies in percent
-    "Return our runs of the original's protocol beside the figures that it printed."
-    found = []
-    for name, (accuracy, loss) in QUOTED.items():
-        variant = EXPERIMENTS[name].id
-        runs = [row for row in rows if row['variant'] == variant]
-        if not runs: continue
-        epochs = 100 * histories[runs[0]['setting'], variant]  # [runs, epochs]
-        swings = np.abs(np.diff(epochs[:, epochs.shape[1] // 3:]))  # from one epoch to the next
-        found.append(dict(
-            experiment=name, variant=variant, seeds=len(runs), quoted_accuracy=accuracy,
-            val_accuracy=float(100 * np.mean([row['val_accuracy'] for row in runs])),
-            highest_accuracy=float(epochs.max(1).mean()), quoted_loss=loss,
-            val_loss=float(np.mean([row['val_loss'] for row in runs])),
-            swing=float(np.median(swings)) if swings.size else None,
-            largest_swing=float(swings.max()) if swings.size else None))
-    return found
-
-def order_of(
-    rows: list[dict],  # from `published_rows`
-    key: str,          # one of their accuracies
-) -> str:  # for example 'exp1 > exp2 > exp3 > exp4'
-    "Return the experiments, the highest figure first."
-    return ' > '.join(row['experiment'] for row in sorted(rows, key=lambda row: -row[key]))
-
 # %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_costs
 def epoch_values(
     folder: Path,  # run folders lie somewhere below it
@@ -229,6 +199,39 @@ def cost_rows(
             images_per_second=float(np.median(speed)),
             slowest=float(speed.min()), fastest=float(speed.max())))
     return found
+
+# %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_published
+QUOTED = dict(exp1=(93.45, 0.2472), exp2=(93.32, 0.1224),
+              exp3=(91.60, 0.2881), exp4=(90.42, 0.1762))  # percent, loss
+
+def published_rows(
+    rows: list[dict],     # from `read_runs`, of one setting of the published protocol
+    histories: dict,      # from `epoch_values`, of 'val_batch_accuracy'
+) -> list[dict]:  # a row an experiment, accuracies in percent
+    "Return our runs of the original's protocol beside the figures that it printed."
+    found = []
+    for name, (accuracy, loss) in QUOTED.items():
+        variant = EXPERIMENTS[name].id
+        runs = [row for row in rows if row['variant'] == variant]
+        if not runs: continue
+        epochs = 100 * histories[runs[0]['setting'], variant]  # [runs, epochs]
+        swings = np.abs(np.diff(epochs[:, epochs.shape[1] // 3:]))  # from one epoch to the next
+        found.append(dict(
+            experiment=name, variant=variant, seeds=len(runs), quoted_accuracy=accuracy,
+            val_accuracy=float(100 * np.mean([row['val_accuracy'] for row in runs])),
+            highest_accuracy=float(epochs.max(1).mean()), quoted_loss=loss,
+            val_loss=float(np.mean([row['val_loss'] for row in runs])),
+            swing=float(np.median(swings)) if swings.size else None,
+            largest_swing=float(swings.max()) if swings.size else None))
+    return found
+
+# %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_order
+def order_of(
+    rows: list[dict],  # from `published_rows`
+    key: str,          # one of their accuracies
+) -> str:  # for example 'exp1 > exp2 > exp3 > exp4'
+    "Return the experiments, the highest figure first."
+    return ' > '.join(row['experiment'] for row in sorted(rows, key=lambda row: -row[key]))
 
 # %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_peers
 def peer_rows(

@@ -43,7 +43,7 @@ def read_history(
 def pictures_of(
     pets: Pets,  # of a run
 ) -> str:  # for example '7349 with names 0123456789ab'
-    "Return what tells one set of pictures from another: their number and a short hash of their names."
+    "Return what tells sets of pictures apart: their number and a short hash of their names."
     names = hashlib.sha256('\n'.join(pets.names).encode()).hexdigest()[:12]
     return f'{len(pets)} with names {names}'
 
@@ -57,7 +57,8 @@ def differences(
     found = []
     for key in sorted(stored.keys() | wanted.keys()):
         a, b = stored.get(key), wanted.get(key)
-        if isinstance(a, dict) and isinstance(b, dict): found += differences(a, b, f'{prefix}{key}.')
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f'{prefix}{key}.')
         elif a != b: found.append(f'{prefix}{key}: {a} there, {b} asked for')
     return found
 
@@ -109,7 +110,7 @@ class RunFolder:
 
     @property
     def has_arrays(self) -> bool:
-        "True if the measurements of single images are here; an installed package has some runs' only."
+        "True if the measurements of single images are here; a wheel has some runs' only."
         return (self.path / self.ARRAYS).is_file()
 
     @property
@@ -123,11 +124,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             return self._lock.acquire()
         except Timeout:
-            raise TrainingError(f'{self.path}: another process is training this run; wait for it or '
-                                'use another --out') from None
+            raise TrainingError(f'{self.path}: another process is training this run; wait for it '
+                                'or use another --out') from None
         except (OSError, NotImplementedError) as error:
-            raise CourseError(f'{self.path}: no run can be kept here ({getattr(error, "strerror", error)}); '
-                              'name a folder that can be written with --out') from None
+            reason = getattr(error, 'strerror', error)
+            raise CourseError(f'{self.path}: no run can be kept here ({reason}); name a folder '
+                              'that can be written with --out') from None
 
     def unlock(self):
         "Let others work on this run."
@@ -149,8 +151,9 @@ class RunFolder:
         "Return True if this very run is done; raise `CourseError` if the folder holds another one."
         stored, wanted = self.config, json.loads(json.dumps(config.to_dict()))
         if stored is not None and (changed := differences(stored, wanted)):
-            raise CourseError(f'{self.path} holds a run with another config ({"; ".join(changed)}); give '
-                              f'another --out to keep both, or {START_OVER}')
+            raise CourseError(f'{self.path} holds a run with another config '
+                              f'({"; ".join(changed)}); give another --out to keep both, or '
+                              f'{START_OVER}')
         return stored is not None and self.done
 
     def finish(self,
@@ -166,7 +169,8 @@ class RunFolder:
 
     def clear(self):
         "Delete what the run left."
-        for name in (self.METRICS, self.CHECKPOINT, self.WEIGHTS, self.HISTORY, self.ARRAYS, self.CONFIG):
+        for name in (self.METRICS, self.CHECKPOINT, self.WEIGHTS, self.HISTORY, self.ARRAYS,
+                     self.CONFIG):
             (self.path / name).unlink(missing_ok=True)
 
 # %% ../../nbs/workshop/runs/run_folder.ipynb #d32103d8

@@ -52,6 +52,31 @@ def settle(
         config.setting, amp=amp, pictures=config.setting.pictures or pictures_of(pets),
         train_images=len(split['train']), test_images=len(split.get('test', ())) or None))
 
+# %% ../../nbs/workshop/runs/runner.ipynb #7668ae04
+def choose_format(
+    setting: Setting,      # what to run
+    device: torch.device,  # where to compute
+) -> torch.dtype | None:  # None: no autocast
+    "Return autocast's number format: what `choose_amp` says, but fp16 for 'published' on a GPU."
+    amp = dict(bfloat16='bf16', float16='fp16').get(setting.amp, setting.amp)  # if it is settled
+    as_published = setting.protocol == 'published' and device.type == 'cuda' and amp == 'auto'
+    return choose_amp('fp16' if as_published else amp, device)
+
+def make_trainer(
+    config: RunConfig,     # what to run
+    pets: Pets,            # from `load_data`
+    split: dict,           # from `load_data`
+    device: torch.device,  # where to compute
+    callbacks=(),          # of the `Trainer`
+) -> Trainer:
+    "Return the trainer of a run, its network as the seed makes it."
+    setting = config.setting
+    loss = make_loss(config.variant.loss, **config.loss).to(device)
+    data = TrainingData(pets, split, setting.border, device)
+    model, amp = create_model(config.model, seed=config.seed), choose_format(setting, device)
+    if config.start: model.load_state_dict(Segmenter.load(config.start).model.state_dict())
+    return Trainer(model, loss, data, setting.recipe, callbacks, config.seed, amp)
+
 # %% ../../nbs/workshop/runs/runner.ipynb #95e2ee3b
 def run(
     config: RunConfig,         # what to run, from `settle`
@@ -84,32 +109,6 @@ def run(
         best = trainer.fit()
         return run_on_rank0(lambda: measure_and_write(config, trainer, best, folder))
     finally: folder.unlock()
-
-# %% ../../nbs/workshop/runs/runner.ipynb #7668ae04
-def choose_format(
-    setting: Setting,      # what to run
-    device: torch.device,  # where to compute
-) -> torch.dtype | None:  # None: no autocast
-    "Return autocast's number format: what `choose_amp` says, but fp16 for 'published' on a GPU."
-    amp = dict(bfloat16='bf16', float16='fp16').get(setting.amp, setting.amp)  # if it is settled
-    as_published = setting.protocol == 'published' and device.type == 'cuda' and amp == 'auto'
-    return choose_amp('fp16' if as_published else amp, device)
-
-def make_trainer(
-    config: RunConfig,     # what to run
-    pets: Pets,            # from `load_data`
-    split: dict,           # from `load_data`
-    device: torch.device,  # where to compute
-    callbacks=(),          # of the `Trainer`
-) -> Trainer:
-    "Return the trainer of a run, its network as the seed makes it."
-    setting = config.setting
-    loss = make_loss(config.variant.loss, **config.loss).to(device)
-    data = TrainingData(pets, split, setting.border, device)
-    model = create_model(config.model, seed=config.seed)
-    if config.start: model.load_state_dict(Segmenter.load(config.start).model.state_dict())
-    return Trainer(model, loss, data, setting.recipe, callbacks, config.seed,
-                   choose_format(setting, device))
 
 # %% ../../nbs/workshop/runs/runner.ipynb #9463b4e0
 def measure_and_write(
@@ -157,7 +156,12 @@ def estimate_minutes(
     images += forward * len(split.get('test', ()))
     return sum(kinds[config.variant.down, config.variant.up] for config in configs) * images / 60
 
-def seconds_an_image(config: RunConfig, pets: Pets, split: dict, device: torch.device) -> float:
+def seconds_an_image(
+    config: RunConfig,     # what to run
+    pets: Pets,            # from `load_data`
+    split: dict,           # from `load_data`
+    device: torch.device,  # where to compute
+) -> float:
     "Return the seconds of a training step of a run, divided by its images."
     trainer = make_trainer(config, pets, split, device)
     trainer.data.shard = rank_and_world_size()
@@ -195,7 +199,7 @@ def run_all(
     pets, split = data or load_data(setting, root)
     configs = [settle(config, pets, split, device) for config in configs]
     folders = [RunFolder(Path(out) / config.folder) for config in configs]
-    if fresh: run_on_rank0(lambda: clear_all(folders))  # now: a second command goes on without --fresh
+    if fresh: run_on_rank0(lambda: clear_all(folders))  # all now: what is stopped then goes on
     todo = [config for config, folder in zip(configs, folders) if not folder.check(config)]
     log(announcement(configs, todo, pets, split, device))
     stopped = []
@@ -206,15 +210,21 @@ def run_all(
             log(f'{config.folder} stopped: {error}')
             stopped.append(str(config.folder))
     if stopped:
-        raise TrainingError(f'{len(stopped)} of {len(configs)} runs stopped, for the reasons above: '
+        raise TrainingError(f'{len(stopped)} of {len(configs)} runs stopped, for reasons above: '
                             f'{", ".join(stopped)}. The others are done: see unet-course table')
     return read_runs([folder.path for folder in folders])
 
-def announcement(configs: list, todo: list, pets: Pets, split: dict, device: torch.device) -> str:
+def announcement(
+    configs: list,         # of `RunConfig`, settled
+    todo: list,            # those that are not done
+    pets: Pets,            # from `load_data`
+    split: dict,           # from `load_data`
+    device: torch.device,  # where to compute
+) -> str:
     "Return the line that says what is about to be done, on what, and how long it may take."
     setting, where = configs[0].setting, machine(device, choose_format(configs[0].setting, device))
     minutes = 'all done before'
     if todo: minutes = f'about {max(1, round(estimate_minutes(todo, pets, split, device)))} min'
     test = '' if setting.test_images else '; no test images, so no test figures'
-    return (f'{len(configs)} run{"s" * (len(configs) > 1)}: {setting}; {setting.train_images} training '
-            f'images{test}; device {where["device"]}, AMP {where["amp"]}; {minutes}')
+    return (f'{len(configs)} run{"s" * (len(configs) > 1)}: {setting}; {setting.train_images} '
+            f'training images{test}; device {where["device"]}, AMP {where["amp"]}; {minutes}')

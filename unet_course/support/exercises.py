@@ -12,21 +12,23 @@ from collections.abc import Callable
 from functools import wraps
 
 # %% ../../nbs/workshop/support/exercises.ipynb #support_exercises_dots
+DOTS = re.compile(r'^\s*(\w+ = )?\.\.\.\s*$', re.M)  # a line that is nothing but dots
+
 def has_dots(
     answer,  # what an exercise asked for: a function, a class, or a value
 ) -> bool:
     "Return whether a line of the answer still is nothing but dots, alone or behind a name and `=`."
     if answer is ...: return True
-    parts = [part for part in vars(answer).values() if inspect.isfunction(part)] if inspect.isclass(answer) else [answer]
-    return any(inspect.isfunction(part) and re.search(r'^\s*(\w+ = )?\.\.\.\s*$', inspect.getsource(part), re.M) for part in parts)
+    parts = vars(answer).values() if inspect.isclass(answer) else [answer]
+    return any(DOTS.search(inspect.getsource(part)) for part in parts if inspect.isfunction(part))
 
 # %% ../../nbs/workshop/support/exercises.ipynb #support_exercises_exercise
 def exercise(
     check: Callable,  # of one answer: returns a line if it is right, raises if it is wrong
 ) -> Callable:
-    "Return the check, which now says 'not answered yet' of an answer with dots in it; meant as a decorator."
+    "Return a check that says 'not answered yet' of an answer with dots in it; a decorator."
     @wraps(check)
     def checked(answer):
-        if has_dots(answer): return 'not answered yet: replace the dots, run that cell, then this one'
-        return check(answer)
+        if not has_dots(answer): return check(answer)
+        return 'not answered yet: replace the dots, run that cell, then this one'
     return checked

@@ -12,10 +12,11 @@ import os
 from pathlib import Path
 
 # %% ../../nbs/workshop/support/files.ipynb #27279890
-START_OVER = 'delete this folder to start the run over (--fresh starts over every run of the command)'
+START_OVER = ('delete this folder to start the run over '
+              '(--fresh starts over every run of the command)')
 
 class CourseError(ValueError):
-    "Something given is wrong; the message says in one line what was given, what is allowed, and what to do."
+    "Something given is wrong; one line says what was given, what is allowed, and what to do."
 
 class TrainingError(CourseError):
     "The run cannot go on; the message says why and what to do."
@@ -39,9 +40,10 @@ def save_atomic(
         reason = error if isinstance(error, OSError) else error.__context__
         if isinstance(reason, KeyboardInterrupt): raise KeyboardInterrupt from error
         if not isinstance(reason, OSError): raise
-        raise CourseError(f'{path}: could not be written ({reason.strerror or reason}); what was there '
-                          'before is untouched. Make room or give another --out, then repeat the '
-                          'command; a run goes on where it was, so leave out --fresh') from error
+        reason = reason.strerror or reason
+        raise CourseError(f'{path}: could not be written ({reason}); what was there before is '
+                          'untouched. Make room or give another --out, then repeat the command; a '
+                          'run goes on where it was, so leave out --fresh') from error
     finally: partial.unlink(missing_ok=True)
     return path
 
@@ -50,7 +52,7 @@ def write_json(
     value,       # dicts, lists, strings, finite numbers, None
     path: Path,  # JSON file, replaced as a whole
 ):
-    "Write the JSON file at `path`; a number that is not finite is refused: JSON has no word for it."
+    "Write the JSON file at `path`; refuse a number that is not finite, which JSON cannot hold."
     text = json.dumps(value, indent=1, allow_nan=False) + '\n'
     return save_atomic(lambda file: file.write(text.encode()), path)
 
@@ -61,7 +63,8 @@ def read_json(
     "Return what the file holds, None if there is none; raise `CourseError` if it is damaged."
     if not path.is_file(): return None
     try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error: raise CourseError(f'{path}: damaged ({error}); {START_OVER}') from None
+    except ValueError as error:
+        raise CourseError(f'{path}: damaged ({error}); {START_OVER}') from None
 
 # %% ../../nbs/workshop/support/files.ipynb #746f2bd9
 def package_folder() -> Path:
@@ -73,7 +76,7 @@ def package_folder() -> Path:
 def course_folder(
     name: str,  # 'results' or 'nbs'
 ) -> Path:
-    "Return the course's folder: the checkout's if the package stands in one, else the installed copy."
+    "Return the course's folder: the checkout's if there is one, else the installed copy."
     package = package_folder()
     checkout = package.parent
     in_checkout = (checkout / 'settings.ini').is_file() and (checkout / name).is_dir()

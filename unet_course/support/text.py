@@ -37,9 +37,12 @@ def plain_table(
     width: int,     # characters of the screen
 ) -> str:
     "Return aligned columns, the first to the left and the others to the right, as many as fit."
-    table = [[*columns.values()], *([cell_text(row.get(key)) for key in columns] for row in rows)]
+    table = [[*columns.values()]]
+    table += [[cell_text(row.get(key)) for key in columns] for row in rows]
     sizes = [max(map(len, column)) for column in zip(*table)]
     fitting = sum(sum(sizes[:n]) + 2 * (n - 1) <= width for n in range(1, len(sizes) + 1))
-    lines = [[cell.rjust(size) if i else cell.ljust(size) for i, (cell, size) in enumerate(zip(line, sizes))]
-             for line in table]
-    return '\n'.join('  '.join(line[:max(1, fitting)])[:width].rstrip() for line in lines)
+    def line(cells):
+        padded = [cell.rjust(size) for cell, size in zip(cells, sizes)]
+        padded[0] = cells[0].ljust(sizes[0])
+        return '  '.join(padded[:max(1, fitting)])[:width].rstrip()
+    return '\n'.join(map(line, table))
