@@ -53,8 +53,7 @@ class LossOfSums(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             return torch.stack(self._sums(*_counted(logits, targets)))
 
-    def forward(self, logits, targets):
-        "Return the loss of the batch, a scalar; the arguments are those of `sums`."
+    def forward(self, logits, targets):  # as for `sums`; the loss of the batch, a scalar
         return self.value(self.sums(logits, targets))
 
 # %% ../nbs/03_losses.ipynb #60295a4c

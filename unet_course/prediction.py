@@ -20,7 +20,7 @@ from .data import normalize
 from .experiments import parse_variants
 from .factory import create_model
 from .support.files import CourseError, package_folder, save_atomic
-from .support.pictures import mask_paths, open_photo, to_photo
+from .support.pictures import mask_paths, to_photo
 
 # %% ../nbs/workshop/prediction.ipynb #381d2899
 def save_weights(
@@ -39,14 +39,19 @@ def check_state(
     largest: int,      # bytes that the weights may take
 ):
     "Raise `CourseError` unless `state` is a complete set of finite weights for `model`."
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) and v.layout == torch.strided for v in state.values()):
+    def plain(v): return isinstance(v, torch.Tensor) and v.layout == torch.strided
+    if not isinstance(state, dict) or not all(map(plain, state.values())):
         raise CourseError('the weights are not a dict of tensors')
-    def kinds_of(tensors): return {name: (tuple(v.shape), v.is_floating_point()) for name, v in tensors.items()}
-    def said(kind): return 'nothing' if kind is None else f'{kind[0]}' + ('' if kind[1] else ', not fractions')
+    def kinds_of(tensors):
+        return {name: (tuple(v.shape), v.is_floating_point()) for name, v in tensors.items()}
+    def said(kind):
+        if kind is None: return 'nothing'
+        return f'{kind[0]}' + ('' if kind[1] else ', not fractions')
     found, wanted = kinds_of(state), kinds_of(model.state_dict())
     for name in [*wanted, *found]:
         if found.get(name) != wanted.get(name):
-            raise CourseError(f'{name!r} is {said(found.get(name))} in the file, the network wants {said(wanted.get(name))}')
+            raise CourseError(f'{name!r} is {said(found.get(name))} in the file, '
+                              f'the network wants {said(wanted.get(name))}')
     if sum(v.numel() * v.element_size() for v in state.values()) > largest:
         raise CourseError('the weights are larger than the file')
     for name, v in state.items():
@@ -59,7 +64,8 @@ def read_weights(
 ) -> dict:  # config: dict, state: what it says are its weights
     "Read the file without running anything in it; `CourseError` naming it if that cannot be done."
     if not path.is_file():
-        raise CourseError(f'{path}: no such weights file; a finished run leaves best.pth in its folder')
+        raise CourseError(f'{path}: no such weights file; '
+                          'a finished run leaves best.pth in its folder')
     try:
         with zipfile.ZipFile(path) as file:
             if sum(part.file_size for part in file.infolist()) > path.stat().st_size:
@@ -67,7 +73,8 @@ def read_weights(
         with warnings.catch_warnings(action='ignore'):
             return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
-        raise CourseError(f'{path}: not a weights file of this course, or damaged ({type(error).__name__}); train or copy it again') from None
+        raise CourseError(f'{path}: not a weights file of this course, or damaged '
+                          f'({type(error).__name__}); train or copy it again') from None
 
 # %% ../nbs/workshop/prediction.ipynb #0c1d0001
 class Segmenter:
@@ -110,7 +117,8 @@ class Segmenter:
         except Exception as error:  # whatever a stranger's values lead to
             kind = '' if isinstance(error, CourseError) else f'{type(error).__name__}: '
             reason = ' '.join(f'{kind}{error}'.split())[:300]
-            raise CourseError(f'{path}: its config and weights do not fit together ({reason}); train or copy it again') from None
+            raise CourseError(f'{path}: its config and weights do not fit together ({reason}); '
+                              'train or copy it again') from None
         model.eval()
         return found
 
@@ -118,14 +126,16 @@ class Segmenter:
         path: Path,  # usually ends in .pth
     ) -> Path:
         "Write the network with its size, threshold and range."
-        own = dict(model=self.model.config, size=self.size, threshold=self.threshold, value_range=list(self.value_range))
+        own = dict(model=self.model.config, size=self.size, threshold=self.threshold,
+                   value_range=list(self.value_range))
         return save_weights(path, self.model.state_dict(), self.config | own)
 
     def square(self,
         image,  # one picture, as `to_photo` takes it
     ) -> torch.Tensor:  # float32 [1, 3, size, size] in 0..1, on the network's device
         "Return the picture as the network takes it: squashed to the square that it was trained on."
-        photo = to_photo(image, self.value_range).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        photo = to_photo(image, self.value_range)
+        photo = photo.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None]
         return normalize(pixels.to(next(self.model.parameters()).device))
 
@@ -151,7 +161,8 @@ class Segmenter:
     ) -> Image.Image:  # mode L
         "Return an 8-bit mask of the picture's size: 255 is pet, 0 is not."
         threshold = self.threshold if threshold is None else threshold
-        if not 0 < threshold < 1: raise CourseError(f'threshold={threshold}: must be between 0 and 1')
+        if not 0 < threshold < 1:
+            raise CourseError(f'threshold={threshold}: must be between 0 and 1')
         pet = self.full_logits(image) > math.log(threshold / (1 - threshold))
         return Image.fromarray(pet.astype(np.uint8) * 255)
 
@@ -168,7 +179,7 @@ class Segmenter:
 def load_weights(
     path: Path,  # written by `save_weights`
 ) -> tuple[nn.Module, dict]:
-    "Return the network stored at `path`, in evaluation mode on the CPU, and its config, as `Segmenter.load` does."
+    "Return the network stored at `path` and its config, as `Segmenter.load` reads them."
     found = Segmenter.load(path)
     return found.model, found.config
 
@@ -218,8 +229,8 @@ def load_pretrained(
     variant = parse_variants(f'{down}-{up}-{loss}')[0]
     path = package_folder() / 'weights' / f'{variant.id}.pth'
     if not path.is_file():
-        raise CourseError(f'the package carries no trained weights of {variant.id}; train them with unet-course run '
-                          'and give the best.pth of the run')
+        raise CourseError(f'the package carries no trained weights of {variant.id}; '
+                          'train them with unet-course run and give the best.pth of the run')
     return Segmenter.load(path)
 
 # %% ../nbs/workshop/prediction.ipynb #1f3831b8

@@ -44,7 +44,7 @@ def open_photo(
     path: Path,  # any picture that Pillow reads
     value_range: tuple[int, int] = (0, 65535),  # black and white of a 16-bit picture
 ) -> Image.Image:  # mode RGB
-    """Return the picture as people see it: turned by its EXIF note, the first frame of an animation.
+    """Return the picture as people see it: turned by its EXIF note, an animation's first frame.
 
     Raises `CourseError` naming the file if there is none, or none that can be read."""
     import warnings
@@ -106,9 +106,11 @@ def to_photo(
         if pixels.ndim == 3: pixels = pixels.transpose(1, 2, 0)
     else: pixels = picture
     if pixels.ndim == 3 and pixels.shape[2] == 1: pixels = pixels[..., 0]
-    if 0 in pixels.shape or not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4)):
+    one = pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4)
+    if 0 in pixels.shape or not one:
         wanted = '[3, H, W], [1, H, W] or [H, W]' if tensor else '[H, W, 3], [H, W, 4] or [H, W]'
-        raise CourseError(f'{what} given; one picture is {"a tensor" if tensor else "an array"} {wanted}')
+        kind = 'a tensor' if tensor else 'an array'
+        raise CourseError(f'{what} given; one picture is {kind} {wanted}')
     return to_rgb(Image.fromarray(np.ascontiguousarray(levels_of(pixels, what))))
 
 # %% ../../nbs/workshop/support/pictures.ipynb #a30ffc49
@@ -122,12 +124,14 @@ def find_photos(
     found = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.name[0] != '.')
+            found += sorted(p for p in path.iterdir()
+                            if p.suffix.lower() in PICTURES and p.name[0] != '.')
         elif not path.exists() and glob.has_magic(str(path)):  # a shell that left the pattern to us
             found += sorted(Path(name) for name in glob.glob(str(path), recursive=True))
         else: found.append(path)
     if not found:
-        raise CourseError(f'no pictures in {", ".join(map(str, paths))} (looked for {", ".join(PICTURES)})')
+        raise CourseError(f'no pictures in {", ".join(map(str, paths))} '
+                          f'(looked for {", ".join(PICTURES)})')
     return found
 
 # %% ../../nbs/workshop/support/pictures.ipynb #0b1c000e
@@ -142,13 +146,16 @@ def mask_paths(
         raise CourseError(f'{out}: masks are written as PNG; '
                           'give a name that ends in .png, or a folder that exists')
     if not single and (out.is_file() or out.suffix.lower() == '.png' and not out.is_dir()):
-        raise CourseError(f'{out} names one file; several masks, or those of a folder, need a folder')
+        raise CourseError(f'{out} names one file; '
+                          'several masks, or those of a folder, need a folder')
     targets = [out] if single else [out / f'{p.stem}.png' for p in photos]
     def different(names): return len({str(name).casefold() for name in names})  # A.png may be a.png
     if different(targets) < len(targets): targets = [out / f'{p.name}.png' for p in photos]
     if different(targets) < len(set(photos)):
-        raise CourseError('several pictures have the same name; give each folder an --out of its own')
+        raise CourseError('several pictures have the same name; '
+                          'give each folder an --out of its own')
     for target in targets:
         if target.exists() and any(target.samefile(p) for p in photos if p.exists()):
-            raise CourseError(f'{target.resolve()}: the mask would replace the picture; give another --out')
+            raise CourseError(f'{target.resolve()}: the mask would replace the picture; '
+                              'give another --out')
     return list(zip(photos, targets))

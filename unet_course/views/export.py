@@ -25,22 +25,24 @@ from ..experiments import parse_variants
 from ..factory import count_macs, count_parameters
 from ..prediction import Segmenter
 from ..runs.tables import describe
-from ..support.files import CourseError, course_folder, package_folder, read_json, save_atomic
+from ..support.files import (
+    CourseError, course_folder, package_folder, read_json, save_atomic)
 from ..support.pictures import open_photo
 from .inside import stage_names, stages
 
 # %% ../../nbs/workshop/views/export.ipynb #a9403181
 def need_onnx():
-    "Raise `CourseError` with the command that installs them, if libraries of the export are missing."
+    "Raise `CourseError` with the command that helps, if libraries of the export are missing."
     missing = [name for name in ('onnx', 'onnxscript', 'onnxruntime') if find_spec(name) is None]
     if missing:
-        raise CourseError(f'the export needs {", ".join(missing)}: pip install "unet_course[export]"')
+        raise CourseError(f'the export needs {", ".join(missing)}: '
+                          'pip install "unet_course[export]"')
 
 # %% ../../nbs/workshop/views/export.ipynb #433f4ebb
 def find_weights(
     source: str | Path,  # a variant's id or alias ('exp1'), or the path of a best.pth
 ) -> Path:
-    "Return the weights file that `source` means; `CourseError` if the package has none of that name."
+    "Return the weights file that `source` means; `CourseError` if the package has none of it."
     if Path(source).suffix == '.pth' or Path(source).is_file():
         return Path(source)  # `Segmenter.load` says what is wrong with it
     variants = parse_variants(str(source))
@@ -72,25 +74,27 @@ class Inside(nn.Module):
 # %% ../../nbs/workshop/views/export.ipynb #6358b645
 def to_onnx(
     model: nn.Module,  # a UNet in evaluation mode, on the CPU
-):  # onnx.ModelProto: images [B, C, H, W] of any size and skip_gain [depth] -> the outputs of `Inside`
+):  # onnx.ModelProto: images [B, C, H, W] of any size, skip_gain [depth] -> outputs of `Inside`
     "Return the network as an ONNX graph with open batch and size."
     need_onnx()
     import contextlib, warnings
     tile, depth = 2 ** model.config['depth'], model.config['depth']
     example = torch.zeros(2, model.config['in_channels'], 2 * tile + 1, 3 * tile - 1)
-    sides = {0: torch.export.Dim('batch'), 2: torch.export.Dim('height', min=1, max=16384), 3: torch.export.Dim('width', min=1, max=16384)}
+    Dim = torch.export.Dim
+    sides = {0: Dim('batch'), 2: Dim('height', min=1, max=16384), 3: Dim('width', min=1, max=16384)}
     inside = Inside(model)
-    with warnings.catch_warnings(action='ignore'), contextlib.redirect_stdout(io.StringIO()):  # of the exporter, about itself
-        program = torch.onnx.export(inside, (example, torch.ones(depth)), dynamo=True,
-                                    dynamic_shapes=dict(images=sides, skip_gain=None), input_names=['images', 'skip_gain'],
-                                    output_names=inside.names, opset_version=18, optimize=False, verbose=False)
+    with warnings.catch_warnings(action='ignore'), contextlib.redirect_stdout(io.StringIO()):
+        program = torch.onnx.export(  # it talks about itself
+            inside, (example, torch.ones(depth)), dynamo=True, optimize=False, verbose=False,
+            dynamic_shapes=dict(images=sides, skip_gain=None), opset_version=18,
+            input_names=['images', 'skip_gain'], output_names=inside.names)
     graph = program.model_proto
     parts = graph.graph
     for size in (dim for output in parts.output for dim in output.type.tensor_type.shape.dim):
-        if '(' in size.dim_param: size.ClearField('dim_param')  # Python's formula for a padded side is no name
-    parts.ClearField('value_info')  # shapes of everything between, which the runtime works out by itself
+        if '(' in size.dim_param: size.ClearField('dim_param')  # a Python formula is no name
+    parts.ClearField('value_info')  # shapes between, which the runtime works out by itself
     for part in (*parts.node, *parts.input, *parts.output, *parts.initializer):
-        part.ClearField('metadata_props')  # the exporter's notes, file names of this machine among them
+        part.ClearField('metadata_props')  # notes, file names of this machine among them
         part.doc_string = ''
     return graph
 
@@ -98,7 +102,7 @@ def to_onnx(
 def round_weights(
     model: nn.Module,  # a UNet
 ) -> nn.Module:
-    "Return a copy whose convolution weights are numbers that 16 bits can hold; the same numbers if they are already."
+    "Return a copy whose convolution weights are numbers that 16 bits can hold."
     rounded = copy.deepcopy(model)
     with torch.no_grad():
         for weight in rounded.parameters():
@@ -111,7 +115,7 @@ def round_weights(
 def halve(
     graph,  # onnx.ModelProto of a network from `round_weights`; is changed
 ):  # onnx.ModelProto
-    "Return the graph with its convolution weights stored in 16 bits, each followed by a cast to 32."
+    "Return the graph with its convolution weights stored in 16 bits, each cast to 32."
     from onnx import TensorProto, helper, numpy_helper
     casts = []
     for tensor in graph.graph.initializer:
@@ -133,28 +137,38 @@ def check_onnx(
     model: nn.Module,  # the UNet it was made from, in evaluation mode
     size: int,         # pixels a side that it was trained at
 ) -> float:
-    "Return the largest difference of its outputs from the network's, by ONNX Runtime; `CourseError` if it is above `TOLERANCE`."
+    """Return the largest difference of its outputs from the network's, by ONNX Runtime.
+
+    Raises `CourseError` if it is above `TOLERANCE`."""
     import onnxruntime
     session = onnxruntime.InferenceSession(data, providers=['CPUExecutionProvider'])
-    photo = open_photo(course_folder('nbs') / 'playground/chelsea.jpg').resize((size, size), Image.Resampling.BILINEAR)
-    pixels = normalize(torch.from_numpy(np.stack([np.array(photo), draw_pet(0, 3, size)[0]])).permute(0, 3, 1, 2))
+    photo = open_photo(course_folder('nbs') / 'playground/chelsea.jpg')
+    photo = photo.resize((size, size), Image.Resampling.BILINEAR)
+    pixels = np.stack([np.array(photo), draw_pet(0, 3, size)[0]])
+    pixels = normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     inside, draws, worst = Inside(model), torch.Generator().manual_seed(0), 0.0
     ones = torch.ones(model.config['depth'])
-    noise = [torch.rand(1, 3, *sides, generator=draws) for sides in ((size, size + 2), (33, 47), (1, 70))]
-    for images, gain in [(images, ones) for images in (*noise, pixels, pixels[:1])] + [(pixels, ones.cumsum(0) / 3 - 1 / 3)]:
+    noise = [torch.rand(1, 3, *sides, generator=draws)
+             for sides in ((size, size + 2), (33, 47), (1, 70))]
+    tries = [(images, ones) for images in (*noise, pixels, pixels[:1])]
+    for images, gain in [*tries, (pixels, ones.cumsum(0) / 3 - 1 / 3)]:
         with torch.inference_mode(): wanted = [x.numpy() for x in inside(images, gain)]
         found = session.run(inside.names, {'images': images.numpy(), 'skip_gain': gain.numpy()})
         for ours, theirs in zip(wanted, found):
             same = ours.shape == theirs.shape and np.isfinite(theirs).all()
-            worst = max(worst, float(np.abs(theirs - ours).max() / max(1, np.abs(ours).max() / 16)) if same else np.inf)
+            scale = max(1, np.abs(ours).max() / 16)  # a stage may hold large numbers
+            worst = max(worst, float(np.abs(theirs - ours).max() / scale) if same else np.inf)
     if not worst <= TOLERANCE:
-        raise CourseError(f'the exported graph differs from PyTorch by {worst:.2g} (allowed: {TOLERANCE:g}); nothing was written. '
+        raise CourseError(f'the exported graph differs from PyTorch by {worst:.2g} '
+                          f'(allowed: {TOLERANCE:g}); nothing was written. '
                           'Please report it with your versions of torch, onnx and onnxscript')
     return worst
 
 # %% ../../nbs/workshop/views/export.ipynb #c1d0e0f0
+FIGURES = ('images', 'iou', 'dice', 'accuracy')  # of the test split, that a file carries
 LICENCES = dict(  # of weights, by what they were trained on
-    pets=('CC BY-SA 4.0', 'trained on Oxford-IIIT Pet, Parkhi, Vedaldi, Zisserman, Jawahar, CVPR 2012'),
+    pets=('CC BY-SA 4.0',
+          'trained on Oxford-IIIT Pet, Parkhi, Vedaldi, Zisserman, Jawahar, CVPR 2012'),
     synthetic=('Apache-2.0', 'trained on synthetic pets'))
 
 def variant_of(
@@ -169,7 +183,8 @@ def hash_of(
 ) -> str:
     "Return the SHA-256 of its weights, by which two networks of one name are told apart."
     state = sorted(model.state_dict().items())
-    return hashlib.sha256(b''.join(name.encode() + x.cpu().float().numpy().tobytes() for name, x in state)).hexdigest()
+    parts = (name.encode() + x.cpu().float().numpy().tobytes() for name, x in state)
+    return hashlib.sha256(b''.join(parts)).hexdigest()
 
 # %% ../../nbs/workshop/views/export.ipynb #aca6556c
 def describe_model(
@@ -179,15 +194,21 @@ def describe_model(
     "Return what the ONNX file says of itself."
     model, config, size = segmenter.model, segmenter.config, segmenter.size
     licence, credit = LICENCES.get(config.get('data'), (None, None))
-    try: setting = describe(config | {key: config['recipe'][key] for key in ('epochs', 'batch_size') if key in config['recipe']})
-    except (KeyError, TypeError, ValueError): setting = None  # not of a run of ours
+    try:
+        recipe = {key: x for key, x in config['recipe'].items() if key in ('epochs', 'batch_size')}
+        setting = describe(config | recipe)
+    except (AttributeError, KeyError, TypeError, ValueError): setting = None  # none of ours
     known = {key: config.get(key) for key in ('protocol', 'data', 'border', 'seed')} | dict(
-        variant=variant_of(config), width=model.config['base_width'], depth=model.config['depth'], size=size, setting=setting, weights=hash_of(model),
-        parameters=count_parameters(model), macs=count_macs(model, size), threshold=segmenter.threshold,
-        test=json.dumps({key: test[key] for key in ('images', 'iou', 'dice', 'accuracy')}) if test else None,
-        input=f'images, float32 [batch, 3, height, width] in 0..1, any size; skip_gain, float32 [{model.config["depth"]}], ones as trained, level 1 (full size) first',
-        output='logits, float32 [batch, 1, height, width]; their sigmoid is the probability of pet. Stages of the padded picture: encoder, bottleneck, decoder, up1, conv1',
-        normalisation=f"a picture in RGB, squashed to {size}x{size} by Pillow's bilinear filter, divided by 255",
+        variant=variant_of(config), width=model.config['base_width'], depth=model.config['depth'],
+        size=size, setting=setting, weights=hash_of(model), parameters=count_parameters(model),
+        macs=count_macs(model, size), threshold=segmenter.threshold,
+        test=json.dumps({key: test[key] for key in FIGURES}) if test else None,
+        input='images, float32 [batch, 3, height, width] in 0..1, any size; skip_gain, float32 '
+              f'[{model.config["depth"]}], ones as trained, level 1 (full size) first',
+        output='logits, float32 [batch, 1, height, width]; their sigmoid: probability of pet. '
+               'Stages of the padded picture: encoder, bottleneck, decoder, up1, conv1',
+        normalisation=f"a picture in RGB, squashed to {size}x{size} by Pillow's bilinear filter, "
+                      'divided by 255',
         licence=licence, credit=credit)
     return {name: str(value) for name, value in known.items() if value is not None}
 
@@ -196,21 +217,22 @@ def test_figures(
     path: Path,           # of a weights file
     variant: str | None,  # its variant's id
 ) -> dict | None:  # images, iou, dice, accuracy
-    "Return the weights' figures on the test images: of the package's card, or of the metrics.json beside a best.pth; None if there are none."
+    "Return the weights' test figures: of the package's card, or of the metrics.json beside them."
     folder = Path(path).resolve().parent
     if folder == package_folder() / 'weights':
         return (read_json(folder / 'card.json') or {}).get(variant, {}).get('test')
     try:
         test = (read_json(folder / 'metrics.json') or {}).get('test')
-        return test and {key: test[key] + 0 for key in ('images', 'iou', 'dice', 'accuracy')}
+        return test and {key: test[key] + 0 for key in FIGURES}
     except (AttributeError, KeyError, TypeError):
-        raise CourseError(f'{folder / "metrics.json"}: not the figures of a run; move it or mend it') from None
+        raise CourseError(f'{folder / "metrics.json"}: not the figures of a run; '
+                          'move it or mend it') from None
 
 # %% ../../nbs/workshop/views/export.ipynb #9a0c0017
 def name_of(
     source: str | Path,  # as for `export_onnx`
 ) -> str:  # such as mp-tr-dice
-    "Return the name of a network: its variant's, else its file's; never a path, wherever the file is from."
+    "Return the name of a network: its variant's, else its file's; never a path."
     path = find_weights(source)
     return Path(variant_of(Segmenter.load(path).config) or path.stem).name
 
@@ -235,20 +257,23 @@ def refuse_other(
     try: said = {entry.key: entry.value for entry in onnx.load(target).metadata_props}
     except Exception: said = {}
     if said.get('weights') != weights:
-        whose = ', '.join(filter(None, [said.get('setting'), said.get('seed') and f"seed {said['seed']}"])) or 'it does not say which'
-        raise CourseError(f'{target} holds another network ({whose}); give another --out, or delete it')
+        whose = [said.get('setting'), said.get('seed') and f"seed {said['seed']}"]
+        whose = ', '.join(filter(None, whose)) or 'it does not say which'
+        raise CourseError(f'{target} holds another network ({whose}); '
+                          'give another --out, or delete it')
 
 # %% ../../nbs/workshop/views/export.ipynb #4343d59f
 def export_onnx(
     source: str | Path,       # a variant's id or alias, or the path of a best.pth
     out: Path,                # the folder for <variant>.onnx; is made
-    precision: str = 'fp16',  # of the stored convolution weights: 'fp16', or 'fp32' for those of a best.pth unrounded
+    precision: str = 'fp16',  # of the stored convolution weights: 'fp16', or 'fp32' unrounded
     log=print,                # is called with a line about the file
 ) -> Path:
     "Write the ONNX file of a network, checked against PyTorch, and return it."
     need_onnx()
     import onnx
-    if precision not in ('fp16', 'fp32'): raise CourseError(f'precision={precision!r}: use fp16 or fp32')
+    if precision not in ('fp16', 'fp32'):
+        raise CourseError(f'precision={precision!r}: use fp16 or fp32')
     path, out = find_weights(source), Path(out)
     segmenter = Segmenter.load(path)
     model, name = segmenter.model, name_of(path)
@@ -264,8 +289,11 @@ def export_onnx(
     data = graph.SerializeToString()
     worst = check_onnx(data, stored, segmenter.size)
     images = segmenter.square(draw_pet(0, 3, segmenter.size)[0])
-    with torch.inference_mode(): rounding = (stored(images).sigmoid() - model(images).sigmoid()).abs().max().item()
+    with torch.inference_mode():
+        rounding = (stored(images).sigmoid() - model(images).sigmoid()).abs().max().item()
     out.mkdir(parents=True, exist_ok=True)
     target = save_atomic(lambda file: file.write(data), out / f'{name}.onnx')
-    log(f'{target}: {len(data) / 1e6:.1f} MB; differs from PyTorch by {worst:.1e}' + (f'; weights rounded to 16 bits: {rounding:.1e} in a probability' if rounding else ''))
+    line = f'{target}: {len(data) / 1e6:.1f} MB; differs from PyTorch by {worst:.1e}'
+    if rounding: line += f'; weights rounded to 16 bits: {rounding:.1e} in a probability'
+    log(line)
     return target

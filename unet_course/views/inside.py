@@ -21,19 +21,22 @@ from ..support.files import CourseError, package_folder, read_json
 def stage_names(
     depth: int,  # of the network
 ) -> list[str]:
-    "Return the stages in the order in which they are computed: encoder1 (full size) to bottleneck to decoder1."
+    "Return the stages in the order of computing: encoder1 (full size), bottleneck, decoder1."
     levels = range(1, depth + 1)
-    return [*(f'encoder{level}' for level in levels), 'bottleneck', *(f'decoder{level}' for level in reversed(levels))]
+    down = [f'encoder{level}' for level in levels]
+    up = [f'decoder{level}' for level in reversed(levels)]
+    return [*down, 'bottleneck', *up]
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0006
 def stages(
     model: nn.Module,      # a UNet in evaluation mode
     images: torch.Tensor,  # [B, C, H, W]
-    skip_gain: torch.Tensor | None = None,  # [depth], level 1 (full size) first; None: ones, as trained
+    skip_gain: torch.Tensor | None = None,  # [depth], level 1 (full size) first; None: ones
 ) -> dict[str, torch.Tensor]:  # each [B, channels, height, width]
     """Return what every part of one forward pass makes, the logits last.
 
-    Besides the `stage_names`, every level of the decoder has `up<level>`, the output of its up block, and `conv<level>`, that of its first convolution."""
+    Besides the `stage_names`, every level of the decoder has `up<level>`, the output of its
+    up block, and `conv<level>`, that of its first convolution."""
     depth, (height, width) = len(model.down), images.shape[-2:]
     gain = images.new_ones(depth) if skip_gain is None else skip_gain
     x, skips, seen = pad_to_multiple(images, 2**depth), [], {}
@@ -55,16 +58,20 @@ def stages(
 def grid_ratio(
     features: torch.Tensor,  # [B, channels, H, W], sides even and at least 4
 ) -> torch.Tensor:  # float64 [B]
-    "Return the power at period 2 over that at the next lower frequency, all channels together, the geometric mean of both axes."
+    """Return the power at period 2 over that at the next lower frequency.
+
+    All channels are taken together; of the two axes it is the geometric mean."""
     ratios = []
     for axis in (2, 3):
-        power = torch.fft.fft(features.double(), dim=axis).abs().square().mean(dim=(1, 5 - axis)) + 1e-12
+        power = torch.fft.fft(features.double(), dim=axis).abs().square()
+        power = power.mean(dim=(1, 5 - axis)) + 1e-12
         half = features.shape[axis] // 2
         ratios.append((power[:, half] / power[:, half - 1]).log())
     return torch.stack(ratios).mean(0).exp()
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0012
-LOUPE = dict(up1='last up block', conv1='first convolution', decoder1='second convolution', logits='logits')
+LOUPE = dict(up1='last up block', conv1='first convolution', decoder1='second convolution',
+             logits='logits')
 
 def to_grey(
     values: np.ndarray,  # float [H, W]
@@ -79,12 +86,15 @@ def loupe(
     row: int,     # of the loupe's upper left corner, in the network's pixels
     column: int,  # the same
     side: int = 24,  # pixels
-) -> dict[str, tuple[np.ndarray, float]]:  # stage: (uint8 [side, side], its grid ratio in the whole picture)
+) -> dict[str, tuple[np.ndarray, float]]:  # stage: (uint8 [side, side], grid ratio of it all)
     "Return the cut-out of each stage of `LOUPE`, the mean of its channels in grey."
     height, width = seen['up1'].shape[-2:]
     row, column = (min(max(0, at), n - side) for at, n in ((row, height), (column, width)))
-    return {name: (to_grey(seen[name][0].mean(0)[row:row + side, column:column + side].cpu().numpy()), grid_ratio(seen[name][:1]).item())
-            for name in LOUPE}
+    found = {}
+    for name in LOUPE:
+        mean = seen[name][0].mean(0)[row:row + side, column:column + side]
+        found[name] = to_grey(mean.cpu().numpy()), grid_ratio(seen[name][:1]).item()
+    return found
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0018
 GRID = 2.0  # a ratio above it is called a grid
@@ -92,14 +102,18 @@ GRID = 2.0  # a ratio above it is called a grid
 def grid_sentence(
     ratios: dict[str, dict[str, float]],  # network: {stage of `LOUPE`: grid ratio}
 ) -> str:
-    "Return in words which networks have a grid in the last up block, and whether it reaches the logits."
+    "Return in words which networks have a grid in the up block, and whether the logits have it."
     def named(names): return ' and '.join(names) + (' have' if len(names) > 1 else ' has')
     inside = [name for name, row in ratios.items() if row['up1'] >= GRID]
     ends = [name for name in inside if ratios[name]['logits'] >= GRID]
-    numbers = '; '.join(f'{name} {row["up1"]:.1f} in the up block, {row["logits"]:.2f} in the logits' for name, row in ratios.items())
-    if not inside: said = 'none of these networks has a grid in its last up block' if len(ratios) > 1 else 'this network has no grid in its last up block'
+    numbers = '; '.join(
+        f'{name} {row["up1"]:.1f} in the up block, {row["logits"]:.2f} in the logits'
+        for name, row in ratios.items())
+    who = 'none of these networks has a' if len(ratios) > 1 else 'this network has no'
+    if not inside: said = f'{who} grid in its last up block'
     elif not ends: said = f'{named(inside)} a grid in the last up block, and no logits show it'
-    else: said = f'{named(inside)} a grid in the last up block, and {named(ends)} it in the logits too'
+    else: said = (f'{named(inside)} a grid in the last up block, '
+                  f'and {named(ends)} it in the logits too')
     return f'In short: {said} (power at period 2 over its neighbour: {numbers}).'
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0021
@@ -124,7 +138,8 @@ def read_out(
     bias: float,  # of the readout
 ) -> np.ndarray:  # float32 [H, W] in 0..1
     "Return how much pet the readout sees in every pixel of the stage."
-    found = torch.einsum('chw,c->hw', features.double().cpu(), torch.as_tensor(weights).double()) + bias
+    weights = torch.as_tensor(weights).double()
+    found = torch.einsum('chw,c->hw', features.double().cpu(), weights) + bias
     return found.clamp(0, 1).float().numpy()
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0023
@@ -132,7 +147,7 @@ def auc(
     scores: np.ndarray,  # any numbers, higher for pet
     truth: np.ndarray,   # bool, the same shape
 ) -> float:
-    "Return the share of pairs (a pet pixel, another one) in which the pet pixel scores higher; ties count half."
+    "Return the share of pairs (pet pixel, other) in which the pet scores higher; ties count half."
     scores, truth = np.ravel(scores), np.ravel(truth)
     values, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     rank = np.cumsum(count) - (count - 1) / 2
@@ -145,9 +160,13 @@ def pack_readouts(
 ) -> dict:
     "Return the readouts for a JSON file: weights in 8 bits with one scale a stage."
     scales = [float(np.abs(np.asarray(weights)).max()) / 127 for weights, *_ in readouts]
-    levels = [np.round(np.asarray(weights) / scale).astype(np.int8) for (weights, *_), scale in zip(readouts, scales)]
-    return dict(weights=base64.b64encode(np.concatenate(levels).tobytes()).decode(), channels=[len(part) for part in levels],
-                scale=[float(f'{scale:.4g}') for scale in scales], bias=[float(f'{bias:.4g}') for _, bias, _ in readouts], auc=[round(one, 3) for *_, one in readouts])
+    levels = [np.round(np.asarray(weights) / scale).astype(np.int8)
+              for (weights, *_), scale in zip(readouts, scales)]
+    def short(numbers): return [float(f'{x:.4g}') for x in numbers]
+    return dict(weights=base64.b64encode(np.concatenate(levels).tobytes()).decode(),
+                channels=[len(part) for part in levels], scale=short(scales),
+                bias=short(bias for _, bias, _ in readouts),
+                auc=[round(one, 3) for *_, one in readouts])
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0026
 def unpack_readouts(
@@ -156,13 +175,16 @@ def unpack_readouts(
     "Return the readouts of a network, in the order of `stage_names`."
     levels = np.frombuffer(base64.b64decode(packed['weights']), dtype=np.int8).astype(np.float32)
     parts = np.split(levels, np.cumsum(packed['channels'])[:-1])
-    return [(part * scale, bias, score) for part, scale, bias, score in zip(parts, packed['scale'], packed['bias'], packed['auc'])]
+    rows = zip(parts, packed['scale'], packed['bias'], packed['auc'])
+    return [(part * scale, bias, score) for part, scale, bias, score in rows]
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0027
 def known_inside() -> dict:
     "Return what `tools/readouts.py` kept of the shipped networks."
     found = read_json(package_folder() / 'weights/inside.json')
-    if found is None: raise CourseError('the package carries no inside.json beside its weights; make it with python tools/readouts.py')
+    if found is None:
+        raise CourseError('the package carries no inside.json beside its weights; '
+                          'make it with python tools/readouts.py')
     return found
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0031
@@ -209,8 +231,8 @@ def grey_square(
     row: int,     # of the square's upper left corner
     column: int,  # the same
     side: int,    # pixels
-) -> tuple[torch.Tensor, np.ndarray]:  # the picture with its square; float32 [H, W]: probability with it minus without
-    "Return what the prediction becomes when a square of the picture is hidden under its mean colour."
+) -> tuple[torch.Tensor, np.ndarray]:  # the hidden picture; float32 [H, W]: after minus before
+    "Return how the prediction changes when a square of the picture is hidden."
     hidden = images.clone()
     hidden[..., row:row + side, column:column + side] = images.mean((2, 3), keepdim=True)
     before, after = (model(x).sigmoid()[0, 0].float().cpu().numpy() for x in (images, hidden))
@@ -224,7 +246,7 @@ def far_share(
     side: int,    # as there
     least: float = 0.1,  # a change of the probability that counts
 ) -> float:
-    "Return the share of all pixels that change and lie further than a square's side from the square."
+    "Return the share of all pixels that change further than a square's side from the square."
     far = np.ones(change.shape, bool)
     far[max(0, row - side):row + 2 * side, max(0, column - side):column + 2 * side] = False
     return float((far & (np.abs(change) > least)).mean())

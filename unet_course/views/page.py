@@ -20,13 +20,15 @@ from PIL import Image
 from ..data import PET
 from ..datasets.synthetic import draw_pet
 from ..prediction import Segmenter
-from ..support.files import CourseError, course_folder, package_folder, read_json, write_json
+from ..support.files import (
+    CourseError, course_folder, package_folder, read_json, write_json)
 from .export import export_onnx, hash_of, refuse_twins
 
 # %% ../../nbs/workshop/views/page.ipynb #0d1e000a
-def runtime_files() -> dict:  # version, base, and for 'wasm' and 'webgpu' a list of dict(file, bytes, integrity)
+def runtime_files() -> dict:  # version, base, and for 'wasm' and 'webgpu' file, bytes, integrity
     "Return what the page needs of ONNX Runtime Web (MIT licence), at a fixed version."
-    return json.loads((course_folder('nbs') / 'playground/runtime.json').read_text(encoding='utf-8'))
+    path = course_folder('nbs') / 'playground/runtime.json'
+    return json.loads(path.read_text(encoding='utf-8'))
 
 # %% ../../nbs/workshop/views/page.ipynb #b32747d8
 def integrity(
@@ -39,14 +41,15 @@ def integrity(
 SAMPLES = (('chelsea', 'Chelsea, a cat', 'Photo: Stéfan van der Walt, CC0, from scikit-image'),
            ('coffee', 'A cup of coffee, no pet',
             'Photo: Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0, from scikit-image'))
-DRAWN = {3: 'tiger', 7: 'dalmatian', 8: 'striped dog', 6: 'bear', 19: 'grey dog'}  # synthetic pets, and what they look like
+DRAWN = {  # synthetic pets, and what they look like
+    3: 'tiger', 7: 'dalmatian', 8: 'striped dog', 6: 'bear', 19: 'grey dog'}
 
 # %% ../../nbs/workshop/views/page.ipynb #d95f19ad
 def write_samples(
     out: Path,  # the folder for the pictures; is made
     size: int = 384,  # pixels a side of a drawn pet
 ) -> list[dict]:  # name, title, credit, file and, for synthetic pets, truth: the file of a mask
-    "Write the sample pictures: photos that may be passed on, and synthetic pets with their true masks."
+    "Write the sample pictures: photos that may be passed on, synthetic pets with their masks."
     out.mkdir(parents=True, exist_ok=True)
     photos, drawn = [], []
     for name, title, credit in SAMPLES:
@@ -55,8 +58,10 @@ def write_samples(
     for i, title in DRAWN.items():
         image, trimap, _ = draw_pet(0, i, size)
         Image.fromarray(image).save(out / f'pet{i}.jpg', quality=88)
-        Image.fromarray((trimap == PET).astype(np.uint8) * 255).convert('1').save(out / f'pet{i}-truth.png', optimize=True)
-        drawn.append(dict(name=f'pet{i}', title=f'A drawn {title}', credit='Synthetic pet, chapter 00', file=f'samples/pet{i}.jpg',
+        truth = Image.fromarray((trimap == PET).astype(np.uint8) * 255).convert('1')
+        truth.save(out / f'pet{i}-truth.png', optimize=True)
+        drawn.append(dict(name=f'pet{i}', title=f'A drawn {title}',
+                          credit='Synthetic pet, chapter 00', file=f'samples/pet{i}.jpg',
                           truth=f'samples/pet{i}-truth.png'))
     return photos[:1] + drawn + photos[1:]
 
@@ -67,27 +72,30 @@ def model_row(
     "Return what the page knows of a network, taken from the file itself."
     import onnx
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    numbers = {key: json.loads(said[key]) for key in ('size', 'depth', 'parameters', 'macs', 'threshold', 'test') if key in said}
-    data, words = path.read_bytes(), {key: said.get(key) for key in ('setting', 'licence', 'credit', 'seed', 'weights')}
-    return dict(file=f'models/{quote(path.name)}', bytes=len(data), integrity=integrity(data)) | words | numbers
+    data, known = path.read_bytes(), ('size', 'depth', 'parameters', 'macs', 'threshold', 'test')
+    row = dict(file=f'models/{quote(path.name)}', bytes=len(data), integrity=integrity(data))
+    row |= {key: said.get(key) for key in ('setting', 'licence', 'credit', 'seed', 'weights')}
+    return row | {key: json.loads(said[key]) for key in known if key in said}
 
 # %% ../../nbs/workshop/views/page.ipynb #0d1e000b
 def write_inside(
     out: Path,     # the page's folder
     models: dict,  # of the manifest
 ):
-    "Write what the views of the inside know of each shipped network; networks of one's own have no readouts."
-    known, shipped = read_json(package_folder() / 'weights/inside.json'), package_folder() / 'weights'
-    networks = {name: row for name, row in (known or dict(networks={}))['networks'].items()
-                if name in models and models[name]['weights'] == hash_of(Segmenter.load(shipped / f'{name}.pth').model)}
-    text = json.dumps((known or {}) | dict(networks=networks), separators=(',', ':'))
+    "Write what the views of the inside know of each shipped network; others have no readouts."
+    folder = package_folder() / 'weights'
+    known = read_json(folder / 'inside.json') or dict(networks={})
+    def shipped(name): return hash_of(Segmenter.load(folder / f'{name}.pth').model)
+    networks = {name: row for name, row in known['networks'].items()
+                if name in models and models[name]['weights'] == shipped(name)}
+    text = json.dumps(known | dict(networks=networks), separators=(',', ':'))
     (out / 'inside.json').write_text(text, encoding='utf-8')
 
 # %% ../../nbs/workshop/views/page.ipynb #3719dc6d
 def write_playground(
     sources: list,                # variants or paths of weights files, as for `export_onnx`
     out: Path,                    # the static folder; is made, its files are replaced
-    runtime: Path | None = None,  # a folder with dist/ of onnxruntime-web, to be served beside the page; None: from the public mirrors
+    runtime: Path | None = None,  # dist/ of onnxruntime-web, to be served too; None: public mirrors
     precision: str = 'fp16',      # as for `export_onnx`
     log=print,                    # is called with a line for each network, and one for the folder
 ) -> Path:
@@ -97,22 +105,30 @@ def write_playground(
     for part in parts if runtime else ():
         file = Path(runtime) / part['file']
         if not file.is_file():
-            raise CourseError(f"{runtime}: no {part['file']}; the folder must hold dist/ of onnxruntime-web {files['version']}")
+            raise CourseError(f"{runtime}: no {part['file']}; the folder must hold dist/ "
+                              f"of onnxruntime-web {files['version']}")
         if integrity(file.read_bytes()) != part['integrity']:
             raise CourseError(f"{file}: not the file of onnxruntime-web {files['version']}")
     refuse_twins(sources)
     models = [export_onnx(name, out / 'models', precision, log) for name in sources]
     if runtime and Path(runtime).resolve() != (out / 'runtime').resolve():
         (out / 'runtime').mkdir(exist_ok=True)
-        for part in parts: shutil.copyfile(Path(runtime) / part['file'], out / 'runtime' / part['file'])
-    for name in ('playground.js', 'inside.js', 'playground.css'): shutil.copyfile(source / name, out / name)
-    manifest = dict(runtime=files | (dict(base='runtime/') if runtime else {}), models={path.stem: model_row(path) for path in models},
+        for part in parts:
+            shutil.copyfile(Path(runtime) / part['file'], out / 'runtime' / part['file'])
+    for name in ('playground.js', 'inside.js', 'playground.css'):
+        shutil.copyfile(source / name, out / name)
+    manifest = dict(runtime=files | (dict(base='runtime/') if runtime else {}),
+                    models={path.stem: model_row(path) for path in models},
                     samples=write_samples(out / 'samples'))
     write_inside(out, manifest['models'])
-    credits = [f"Networks: {row['credit']}, {row['licence']}" for row in manifest['models'].values() if row['credit']]
-    credits = '; '.join(dict.fromkeys(html.escape(text) for text in credits + [row['credit'] for row in manifest['samples']])) + '.'
-    page, fragment = ((source / name).read_text(encoding='utf-8') for name in ('page.html.in', 'playground.html.in'))
-    page = page.replace('{fragment}', fragment.replace('{base}', './').replace('{assets}', './')).replace('{credits}', credits)
+    credits = [f"Networks: {row['credit']}, {row['licence']}"
+               for row in manifest['models'].values() if row['credit']]
+    credits += [row['credit'] for row in manifest['samples']]
+    credits = '; '.join(dict.fromkeys(map(html.escape, credits))) + '.'
+    page, fragment = ((source / name).read_text(encoding='utf-8')
+                      for name in ('page.html.in', 'playground.html.in'))
+    fragment = fragment.replace('{base}', './').replace('{assets}', './')
+    page = page.replace('{fragment}', fragment).replace('{credits}', credits)
     (out / 'index.html').write_text(page, encoding='utf-8')
     write_json(manifest, out / 'manifest.json')
     log(f'{out}: serve it with python -m http.server --bind 127.0.0.1 --directory "{out}"')
