@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
 from unet_course import losses as L
 from unet_course.losses import IGNORE, DiceLoss, WeightedBCE, accuracy, correct_logits, dice, iou, make_loss, pixel_counts, pos_weight_from
-from unet_course.runs.evaluation import boundary_iou, brier, grid_frequency, counts_at, inner_band, reliability, shift_consistency
+from unet_course.measures import boundary_iou, brier, counts_at, grid_frequency, grid_power, inner_band, reliability, shift_consistency
 
 ALL = [WeightedBCE(1.0), WeightedBCE(3.0), DiceLoss(), DiceLoss(per_image=True), DiceLoss(smooth=10)]
 ROOT = Path(__file__).resolve().parent.parent
@@ -565,3 +566,16 @@ def test_shift_consistency():
 def test_import_loads_no_plots_metrics_or_widgets():
     code = "import sys, unet_course.losses; print([m for m in ('matplotlib', 'torchmetrics', 'ipywidgets', 'unet_course.data') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def test_grid_power_has_a_sign_for_each_period():
+    torch.manual_seed(0)
+    smooth = F.avg_pool2d(torch.randn(4, 1, 66, 66), 3, stride=1)
+    board = (-1.) ** (torch.arange(64)[:, None] + torch.arange(64))
+    boxes = F.interpolate(smooth[..., ::2, ::2], scale_factor=2)
+    plain, checked, boxed = (grid_power(m).mean((0, 2)) for m in (smooth, smooth + .2 * board, boxes))
+    assert plain.abs().max() < 1 < 3 < checked[0] and boxed[0] < -3 and (checked[1:] - plain[1:]).abs().max() < .1
+    assert grid_power(torch.zeros(1, 1, 64, 64)).abs().max() == 0
+    odd = grid_power(torch.randn(2, 1, 48, 40), (2, 16))  # 16 fits 48 twice and more, 40 not at all
+    assert odd.shape == (2, 2, 2) and odd[:, 1, 1].isnan().all() and odd[:, :, 0].isfinite().all()
+    assert torch.allclose(grid_frequency(smooth), grid_power(smooth).mean((1, 2)).exp())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .data import AUGMENTATION, IGNORE
 from .datasets.loader import check_training, TrainingData
@@ -150,15 +151,6 @@ def batch_sums(
     loss = loss.float()
     return torch.stack([loss, torch.ones_like(loss), right.sum().float(), counted.sum().float()])
 
-# %% ../nbs/04_training.ipynb #04c0b002
-def moving_average(
-    model: nn.Module,  # whose weights are averaged
-    decay: float,      # of the exponential moving average, above 0 and below 1
-):  # AveragedModel; its `module` is the network with the averages
-    "Return a copy of the network whose weights and buffers follow those of `model` as means."
-    ema = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    return torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
-
 # %% ../nbs/04_training.ipynb #6afb4849
 class Trainer:
     "Train a network by a recipe; whatever is not training is done by callbacks."
@@ -179,7 +171,10 @@ class Trainer:
         self.steps = data.steps(recipe)  # an epoch's
         self.optimizer, self.schedule = make_optimizer(model, recipe, recipe.epochs * self.steps)
         self.scaler = torch.amp.GradScaler(data.device.type, enabled=amp == torch.float16)
-        self.average = moving_average(self.model, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = None  # of the weights and batch norm's buffers
+        if recipe.ema_decay:
+            ema = get_ema_multi_avg_fn(recipe.ema_decay)
+            self.average = AveragedModel(self.model, multi_avg_fn=ema, use_buffers=True)
         self.evaluated = self.average.module if self.average else self.model  # validated and kept
         self.step_model, self.step_loss = self.model, loss_function  # a callback may wrap these,
         self.add_up, self.gather = lambda sums: sums, list  # or join several processes' results

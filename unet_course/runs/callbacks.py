@@ -67,7 +67,7 @@ class OneClassGuard:
         trainer,  # the `Trainer` that calls
     ):
         "Warn after such an epoch; raise `TrainingError` after the third in a row."
-        late = trainer.history[self.grace:]  # before that it says only that little has been learned yet
+        late = trainer.history[self.grace:]  # before, it says that little has been learned yet
         if not (late and late[-1]['one_class']): return
         which = 'pet' if late[-1]['val_predicted'] else 'background'
         in_a_row = len(late) >= 3 and all(row['one_class'] for row in late[-3:])
@@ -75,7 +75,8 @@ class OneClassGuard:
             raise TrainingError(f'three epochs in a row with every pixel called {which}; look at '
                                 "the masks, lower the recipe's learning rate, or add --keep-going")
         self.log(f'warning: after {trainer.epoch} epochs every validation pixel is called {which}. '
-                 'A slow start looks like this; if it stays, look at the masks, or lower the learning rate')
+                 'A slow start looks like this; if it stays, look at the masks, or lower the '
+                 'learning rate')
 
 # %% ../../nbs/workshop/runs/callbacks.ipynb #callbacks_identity
 def identity(

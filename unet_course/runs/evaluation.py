@@ -12,8 +12,7 @@ import torch
 from ..data import batches, Pets
 from ..losses import accuracy, correct_logits, dice, iou
 from ..measures import (
-    boundary_iou, brier, counts_at, grid_frequency, grid_power, inner_band, reliability,
-    shift_consistency, THRESHOLDS)
+    boundary_iou, brier, counts_at, grid_power, reliability, shift_consistency, THRESHOLDS)
 
 # %% ../../nbs/workshop/runs/evaluation.ipynb #6583b1bd
 @torch.inference_mode()
@@ -36,13 +35,13 @@ def measure(
         logits = model(images).float()
         probs, truth = logits.sigmoid(), targets[:, 0]
         corrected = correct_logits(logits, pos_weight).sigmoid()
-        mask, own = probs[:, 0] > 0.5, probs[:, 0] > threshold
+        mask, own, power = probs[:, 0] > 0.5, probs[:, 0] > threshold, grid_power(logits)
         part = dict(counts_at=counts_at(probs, targets, THRESHOLDS),
                     boundary_2=boundary_iou(mask, truth, 2),
                     boundary_4=boundary_iou(mask, truth, 4),
                     boundary_2_threshold=boundary_iou(own, truth, 2),
                     brier=brier(probs, targets), brier_corrected=brier(corrected, targets),
-                    grid=grid_frequency(logits), grid_power=grid_power(logits).nanmean(2))
+                    grid=power.flatten(1).nanmean(1).exp(), grid_power=power.nanmean(2))
         parts.append({name: values.cpu().numpy() for name, values in part.items()})
         bins = bins + reliability(probs, targets).numpy()
         bins_corrected = bins_corrected + reliability(corrected, targets).numpy()
