@@ -1000,8 +1000,4 @@ d = { 'settings': { 'branch': 'main',
                                               'unet_course.views.run_report.validation_masks': ( 'nbs/workshop/views/run_report.html#validation_masks',
                                                                                                  'unet_course/views/run_report.py'),
                                               'unet_course.views.run_report.write_report': ( 'nbs/workshop/views/run_report.html#write_report',
-                                                                                             'unet_course/views/run_report.py')},
-            'unet_course.views.why': { 'unet_course.views.why.draw_why': ( 'nbs/workshop/views/why.html#draw_why',
-                                                                           'unet_course/views/why.py'),
-                                       'unet_course.views.why.read_why': ( 'nbs/workshop/views/why.html#read_why',
-                                                                           'unet_course/views/why.py')}}}
+                                                                                             'unet_course/views/run_report.py')}}}

@@ -29,7 +29,7 @@ class Side:
         start,       # the Variant that it shows first
     ):
         import ipywidgets as widgets
-        style, self.toggles = dict(button_width='90px', description_width='50px'), {}
+        style, self.toggles = dict(button_width='100px', description_width='50px'), {}
         for factor in ('down', 'up', 'loss'):
             levels = sorted(CLAIMS[factor])
             self.toggles[factor] = widgets.ToggleButtons(
@@ -42,7 +42,7 @@ class Side:
         self.own, self.shown = widgets.HTML(), None
         title = widgets.HTML(f'<b>{which.capitalize()} network</b>')
         self.box = widgets.VBox([title, *self.toggles.values(), self.threshold, self.own],
-                                layout=dict(margin='0 24px 8px 0'))
+                                layout=dict(margin='0 6px 4px 0'))
 
     @property
     def variant(self) -> str:
