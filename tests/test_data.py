@@ -614,11 +614,20 @@ def test_batches_with_a_seed_follow_order_and_table(drawn):
 def test_flips_mirror_half_of_the_images_and_change_nothing_else(drawn):
     order, mirrored = epoch_order(24, 5, 1), augmentation_table(24, 5, 1)[:, 0] > .5
     assert 0 < mirrored.sum() < 24
-    images, targets = (torch.cat(part) for part in zip(*batches(drawn, torch.arange(24), 7, seed=5, epoch=1, flips=True)))
+    images, targets = (torch.cat(part) for part in zip(*batches(drawn, torch.arange(24), 7, seed=5, epoch=1, augmented='flip')))
     for i, image, target in zip(order.tolist(), images, targets):
         same, seen = normalize(drawn.images[i]), make_targets(drawn.trimaps[i:i + 1])[0]
         assert torch.equal(image, same.flip(-1) if mirrored[i] else same) and torch.equal(target, seen.flip(-1) if mirrored[i] else seen)
-    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in batches(drawn, torch.arange(24), 7, seed=5, flips=True))
+    assert all(images.is_contiguous(memory_format=torch.channels_last) for images, _ in batches(drawn, torch.arange(24), 7, seed=5, augmented='flip'))
+
+
+def test_augmentations_can_be_chosen_by_name(drawn):
+    table = augmentation_table(24, 5, 1)
+    table[:, [0, 1, 4, 6]] = .5  # no flip, scale, rotation, contrast
+    expected, trimaps = augment(drawn.images, drawn.trimaps, table)
+    images, targets = next(batches(drawn, torch.arange(24), 24, seed=5, epoch=1, augmented='shift,brightness'))
+    order = epoch_order(24, 5, 1)
+    assert torch.equal(images, expected[order]) and torch.equal(targets, make_targets(trimaps)[order])
 
 
 def test_skipped_batches_cost_nothing_and_change_nothing(drawn, monkeypatch):
@@ -645,7 +654,7 @@ def test_shards_are_the_batch_dealt_out(drawn):
     assert (parts[0][2][1] != IGNORE).any() and (parts[1][2][1] == IGNORE).all()
 
 
-@pytest.mark.parametrize('wrong, options', [('batch_size=0', dict(batch_size=0)), ('needs a seed', dict(augmented=True)), ('flips=True', dict(flips=True)), ("border='no'", dict(border='no')), ('shard=', dict(shard=(2, 2)))])
+@pytest.mark.parametrize('wrong, options', [('batch_size=0', dict(batch_size=0)), ('needs a seed', dict(augmented=True)), ("augmented='flip' needs a seed", dict(augmented='flip')), ("border='no'", dict(border='no')), ('shard=', dict(shard=(2, 2)))])
 def test_batches_refuse_before_the_first_step(drawn, wrong, options):
     with pytest.raises(ValueError, match=wrong): batches(drawn, torch.arange(4), **{'batch_size': 2, **options})
 

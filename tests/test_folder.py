@@ -714,6 +714,9 @@ def test_a_run_on_a_folder_can_be_used_by_predict_and_goes_on_from_other_weights
     assert config['recipe']['augmented'] == 'scale,shift,brightness,contrast' and config['recipe']['epochs'] * -(-config['train_images'] // config['recipe']['batch_size']) >= 30
     assert config['data'] == 'folder_set' and config['value_range'][1] > 1000 and config['loss']['pos_weight'] > 1 and scan_folder(tmp_path / 'set').fingerprint() in config['pictures']
     assert (weights.parents[2] / 'look.png').is_file()
+    page = (weights.parent / 'report.html').read_text()
+    scores = [float(x) for x in re.findall(r'IoU ([0-9.]+)</figcaption>', page)]
+    assert scores == sorted(scores) and len(scores) == 2 and 'best.pth' in page and 'unet-course predict' in page and str(tmp_path) not in page.replace('src=', '')
     assert command('predict', 'set/images', '--weights', weights, '--out', 'found', cwd=tmp_path).returncode == 0 and len(list((tmp_path / 'found').iterdir())) == 10
     again = command('run', '--data', 'folder', '--root', 'set', '--init', weights, '--variants', 'mp-tr-dice', '--steps', 4, cwd=tmp_path)
     assert again.returncode == 0 and 'width 4, 32x32' in again.stdout, again.stderr
@@ -753,3 +756,30 @@ def test_parts_of_the_augmentation_can_be_left_out():
     with pytest.raises(ValueError, match='flop'):
         from unet_course.training import Recipe
         Recipe(augmented='flop')
+
+
+def dark(i):
+    "A picture of few, dark, noisy values with bright discs, as fluorescence microscopes make them."
+    rng = np.random.default_rng([i, 2])
+    return grey(rng.integers(2, 14, (H, W)) + truth(i) * rng.integers(20, 220, (H, W)))
+
+@pytest.mark.parametrize('places', [('a', 'b'), ('images', 'masks'), ('b', 'a')])
+@pytest.mark.parametrize('end', ['png', 'jpg', 'tif'])
+def test_dark_pictures_are_no_masks(places, end, tmp_path):
+    for i in range(8): put(dark(i), tmp_path / f'{places[0]}/{i}.{end}'); put(mask(i), tmp_path / f'{places[1]}/{i}.png')
+    check(tmp_path, 8)
+
+def test_drawn_pictures_have_more_values_than_their_masks(tmp_path):
+    for i in range(6):
+        picture = np.zeros((H, W, 3), np.uint8) + np.array([30, 60, 200], np.uint8)
+        picture[truth(i)], picture[:5], picture[-3:], picture[:, :2] = (250, 240, 10), (0, 120, 0), (90, 90, 90), (7, 7, 7)
+        put(Image.fromarray(picture), tmp_path / f'a/{i}.png'); put(mask(i), tmp_path / f'b/{i}.png')
+    check(tmp_path, 6)
+
+def test_the_unsure_edge_of_voc_is_named(tmp_path):
+    for i in range(4):
+        index = Image.fromarray(np.where(truth(i), 1, np.where(truth(i + 50), 255, 0)).astype(np.uint8))
+        index.putpalette(sum([[0, 0, 0], [128, 0, 0]], []) + [0] * 759 + [224, 224, 192])
+        put(photo(i), tmp_path / f'images/{i}.jpg'); put(index, tmp_path / f'masks/{i}.png')
+    with pytest.raises(ValueError, match='--ignore "#e0e0c0"'): scan_folder(tmp_path)
+    check(tmp_path, 4, positive='#800000', ignore='#e0e0c0')

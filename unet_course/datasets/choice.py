@@ -13,7 +13,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from .decoding import looks_like_mask, spread
+from .decoding import looks_like_mask, spread, value_count
 from .pairing import Candidate, File, candidates
 from .pairing import list_files, make_file, readings
 from .sidecars import export_hint
@@ -29,13 +29,17 @@ DECOY = re.compile('object|instance|visual|viz|vis|overlay|colou?r|rgb|human|pre
 def credible(
     candidate: Candidate,  # to be judged by five pairs
 ) -> bool:
-    "True if the masks look like masks and the pictures do not; else if the names say so."
+    "True if the masks look like masks and the pictures do not; else if names, or values, say so."
     sample = spread(sorted(candidate.pairs, key=lambda f: f.label), 5)
     masks = sum(looks_like_mask(candidate.pairs[f][0].path) for f in sample) / len(sample)
     pictures = sum(looks_like_mask(f.path) for f in sample) / len(sample)
     if masks > .5 and pictures < .5: return True
     says = lambda text: bool(MASK.search(text)) - bool(PICTURE.search(text))
-    return says(candidate.masks + candidate.more) > says(candidate.pictures)
+    words = says(candidate.masks + candidate.more) - says(candidate.pictures)
+    if words or masks <= .5: return words > 0
+    values = [[value_count(f.path) for f in found] for found in
+              (sample, [candidate.pairs[f][0] for f in sample])]
+    return sum(values[0]) > 2 * sum(values[1])
 
 # %% ../../nbs/workshop/datasets/choice.ipynb #4570d275
 def best_candidates(

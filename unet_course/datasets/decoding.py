@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COLOUR', 'MANY', 'TURNS', 'colour', 'value_text', 'open_file', 'decode', 'page_count', 'each', 'opaque_values',
            'colours_of_palette', 'whole_numbers', 'grey_if_grey', 'open_mask', 'mask_values', 'MaskFacts', 'mask_facts',
-           'two_heaps', 'spread', 'looks_like_mask', 'PictureFacts', 'picture_facts', 'read_picture', 'number_range']
+           'two_heaps', 'spread', 'flatness', 'looks_like_mask', 'value_count', 'PictureFacts', 'picture_facts',
+           'read_picture', 'number_range']
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #5ae19471
 import math
@@ -206,21 +207,41 @@ def spread(
     if len(items) <= n: return list(items)
     return [items[i * len(items) // n] for i in range(n)]
 
+# %% ../../nbs/workshop/datasets/decoding.ipynb #eb291f2b
+def flatness(
+    values: np.ndarray,  # [H, W]
+    apart: int = 0,      # how far two neighbours may differ
+) -> float:  # 0..1
+    "Return the share of the pixels that are as their left neighbours."
+    values = values.astype(np.int32)
+    return float((np.abs(values[:, 1:] - values[:, :-1]) <= apart).mean()) if values.size else 0.
+
 # %% ../../nbs/workshop/datasets/decoding.ipynb #3f1e23cf
 @lru_cache(4096)
 def looks_like_mask(
     path: Path,  # any picture
 ) -> bool:
-    "True if the file could be a mask: few values, or regions of one value, or black and white."
+    "True if the file could be a mask: few values in flat regions, or black and white with noise."
     try: facts = mask_facts(path)
     except CourseError: return False
     counts, pixels = facts.counts, facts.size[0] * facts.size[1]
     if not counts: return False
-    black_white = max(counts) < 256 and two_heaps(counts, 32) > .9
-    if facts.lossy: return black_white and len(counts) > 1
-    if black_white or len(counts) <= 32: return pixels > 4 * len(counts)
+    if len(counts) <= 4 and not facts.lossy: return True
     values = mask_values(path)
-    return pixels > 16 * len(counts) and float((values[:, 1:] == values[:, :-1]).mean()) > .85
+    noisy = max(counts) < 256 and (max(counts) >= 200 or max(counts) < 16)
+    ends = two_heaps(counts, 32 if facts.lossy else 8)
+    if noisy and ends > .9 and flatness(values, 16) > .85: return True
+    few = pixels > 16 * len(counts) and not facts.lossy
+    return few and flatness(values) > (.6 if len(counts) <= 32 else .85)
+
+# %% ../../nbs/workshop/datasets/decoding.ipynb #3304cbb2
+@lru_cache(4096)
+def value_count(
+    path: Path,  # any picture
+) -> int:
+    "Return how many values the file has, at most MANY + 1."
+    try: return len(mask_facts(path).counts) or MANY + 1
+    except CourseError: return MANY + 1
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #c013f10a
 TURNS = {1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,

@@ -17,7 +17,7 @@ import numpy as np
 from ..data import BACKGROUND, BORDER, PET
 from .decoding import COLOUR, MANY, MaskFacts, colour
 from .decoding import mask_values, two_heaps, value_text
-from .sidecars import NOTHING
+from .sidecars import NOTHING, VOC
 from ..support.files import CourseError
 
 # %% ../../nbs/workshop/datasets/meaning.ipynb #9de7ec2e
@@ -181,8 +181,10 @@ def question(
     apart = nothing and not any(len(f.counts.keys() & set(rest)) > 1 for f in facts)
     hint = ''
     if apart: hint = '; no mask holds two of them: if all mean the same, give --positive all'
-    elif nothing and 255 in rest and max(left) == 255:
-        hint = ' and perhaps --ignore 255, often the unsure edge'
+    void = [v for v in rest if v == VOC[255] or v == 255 == max(left)]
+    if nothing and void and not apart:
+        said_void = value_text(void[0]).replace('#', '"#') + '"' * (void[0] != 255)
+        hint = f' and perhaps --ignore {said_void}, often the unsure edge'
     return (f'the {len(facts)} masks hold {len(left)} values'
             f'{"" if nothing else " and none of them is 0"}: {said}. Which is to be found? Give '
             f'--positive {first} (or another, several with commas, or all for all but 0){hint}')

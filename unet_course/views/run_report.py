@@ -83,7 +83,7 @@ body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; } img { max-width: 
 .pairs { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; width: 192px; }
 figcaption { font-size: .8rem; overflow-wrap: anywhere; } table { border-collapse: collapse; }
 td, th { padding: .2rem .8rem .2rem 0; text-align: left; }
-pre { overflow-x: auto; padding: .6rem; border: 1px solid #8888; }"""
+pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .6rem; border: 1px solid #8888; }"""
 
 # %% ../../nbs/workshop/views/run_report.ipynb #e735a45b
 def report_page(
