@@ -124,20 +124,24 @@ def main():
     pets = load_pets(None, args.size) if args.data == 'pets' else synthetic_pets(200, args.size)
     split = {part: rows for part, rows in course_split(pets).items() if part != 'test'}
     args.out.mkdir(parents=True, exist_ok=True)
-    for question in args.questions:
-        path = args.out / f'{question}.json'
-        setting = dict(question=question, data=args.data, size=args.size, epochs=args.epochs, images={part: len(rows) for part, rows in split.items()},
-                       recipe='AdamW, one cycle, batches of 32, gradient norm at most 1, no augmentation, weighted BCE', amp=str(amp), torch=torch.__version__)
-        kept = json.loads(path.read_text()) if path.exists() else setting | dict(runs=[])
-        if changed := [name for name in ('data', 'size', 'epochs') if kept[name] != setting[name]]:
-            sys.exit(f'{path} holds runs of another {", ".join(changed)}: give another --out')
-        for seed in args.seeds:
-            for name, kind, config, lr in arms(question):
-                run = dict(arm=name, seed=seed, learning_rate=lr, network=f'{kind.__name__}(base_width={config["base_width"]}, depth={config["depth"]})')
-                if any(all(old[key] == run[key] for key in run) for old in kept['runs']): continue
-                kept['runs'].append(run | (measured(run, args.out, setting) or measure(kind, config, pets, split, args, run, amp)))
-                write_json(kept, path)
-                print(question, name, lr, seed, kept['runs'][-1]['history'][-1], flush=True)
+    for seed in args.seeds:
+        for question in args.questions: run_arms(question, seed, pets, split, args, amp)
+
+
+def run_arms(question, seed, pets, split, args, amp):
+    "Train the arms of a question from one seed, but for those that are there; write each as it ends."
+    path = args.out / f'{question}.json'
+    setting = dict(question=question, data=args.data, size=args.size, epochs=args.epochs, images={part: len(rows) for part, rows in split.items()},
+                   recipe='AdamW, one cycle, batches of 32, gradient norm at most 1, no augmentation, weighted BCE', amp=str(amp), torch=torch.__version__)
+    kept = json.loads(path.read_text()) if path.exists() else setting | dict(runs=[])
+    if changed := [name for name in ('data', 'size', 'epochs') if kept[name] != setting[name]]:
+        sys.exit(f'{path} holds runs of another {", ".join(changed)}: give another --out')
+    for name, kind, config, lr in arms(question):
+        run = dict(arm=name, seed=seed, learning_rate=lr, network=f'{kind.__name__}(base_width={config["base_width"]}, depth={config["depth"]})')
+        if any(all(old[key] == run[key] for key in run) for old in kept['runs']): continue
+        kept['runs'].append(run | (measured(run, args.out, setting) or measure(kind, config, pets, split, args, run, amp)))
+        write_json(kept, path)
+        print(question, name, lr, seed, kept['runs'][-1]['history'][-1], flush=True)
 
 
 def measure(kind, config, pets, split, args, run, amp) -> dict:
