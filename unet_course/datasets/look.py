@@ -158,8 +158,6 @@ def contact_sheet(
     chosen = pick_pairs(report, n)
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
-    fig = Figure((3 * columns, 3.2 * rows + .5), dpi=100, facecolor='white', layout='constrained')
-
     def load(i):
         pair = report.pairs[i]
         image = read_picture(pair.picture.path, report.turn_of(pair), report.numbers, draft=600)
@@ -170,8 +168,12 @@ def contact_sheet(
     notes = {}
     for note in ('resized', 'turned', 'unsure', 'empty'):
         notes |= dict.fromkeys(getattr(report, note), dict(unsure='turned: right?').get(note, note))
+    loaded = each(load, chosen, 'pictures')
+    tall = max(image.shape[0] / image.shape[1] for image, _ in loaded)
+    size = 3 * columns, rows * (3 * min(tall, 1.4) + .5) + .5
+    fig = Figure(size, dpi=100, facecolor='white', layout='constrained')
     axes = fig.subplots(rows, columns, squeeze=False).flat
-    for ax, i, (image, trimap) in zip(axes, chosen, each(load, chosen, 'pictures')):
+    for ax, i, (image, trimap) in zip(axes, chosen, loaded):
         pair = report.pairs[i]
         ax.imshow(image)
         draw_outline(ax, trimap == BORDER, '#00c8ff')
