@@ -220,6 +220,7 @@ def test_the_inside_in_jupyterlab(page, lab):
     page.wait_for_function('old => document.querySelectorAll(".uc-explorer .uc-panel figcaption")[1].textContent !== old', arg=before)
     widget.get_by_role('button', name='Rebuild 4 to 1').press('Enter')
     widget.locator('[aria-label*="skip ladder"] figure').nth(9).wait_for()
+    assert widget.locator('[aria-label*="skip ladder"] figure').first.evaluate('node => getComputedStyle(node).opacity') == '1', 'only the masks depend on the toggles'
     keep_screenshot(page, 'lab_skips')
     assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]').count() == 0
 

@@ -36,7 +36,7 @@ def execute(path: Path, tiny: bool = False):
     from nbclient import NotebookClient
     nb = nbformat.read(path, as_version=4)
     if tiny: nb = with_stubs_tried(nb)
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])), PYTHONWARNINGS='default')
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])), PYTHONWARNINGS='default,ignore::DeprecationWarning')  # libraries' words to each other
     if tiny: env['UNET_COURSE_TINY'] = '1'
     client = NotebookClient(nb, timeout=TIMEOUT, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}})
     with client.setup_kernel(env=env, cwd=str(path.parent)):

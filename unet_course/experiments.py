@@ -111,7 +111,7 @@ class Setting:
     loss: str = ''              # arguments of the loss other than the course's, in words
     pictures: str | None = None  # their number and a hash of their names; own masks' rule
     train_images: int | None = None  # this and what follows is known once the pictures are
-    test_images: int | None = None
+    test_images: int | None = None  # None: no test part
 
     def __post_init__(self):
         for name, values in dict(protocol=PROTOCOLS, border=BORDERS).items():
@@ -217,7 +217,7 @@ def make_configs(
     epochs: int | None = None,     # passes over the training images; None: the preset's
     batch_size: int | None = None, # images a step; None: the recipe's
     data: str = 'pets',        # as all that follows, of the `Setting`
-    protocol: str = 'course',
+    protocol: str = 'course',  # 'course', 'tuned' or 'published'
     **chosen,                  # width, size, border, amp, init; None: the preset's or the usual
 ) -> list[RunConfig]:
     "Return the configs of the runs, seeds outermost, so that a stopped series is whole seeds."

@@ -188,7 +188,9 @@ class Trainer:
         self.sums, self.history, self.best = torch.zeros(4, device=data.device), [], None
         self.seconds = self.processor_seconds = 0.0  # of this epoch's steps
 
-    def call(self, hook: str):
+    def call(self,
+        hook: str,  # on_start, after_step, after_epoch or on_end
+    ):
         "Call a method of all callbacks that have it."
         for callback in self.callbacks:
             if hasattr(callback, hook): getattr(callback, hook)(self)

@@ -30,23 +30,34 @@ class TrainingData:
         self.device = torch.device(self.device)
         if self.device.type == 'cuda': self.pets = self.pets.to(self.device)
 
-    def steps(self, recipe) -> int:
+    def steps(self,
+        recipe,  # a `Recipe`
+    ) -> int:
         "Return the number of batches in an epoch."
         return math.ceil(len(self.split['train']) / recipe.batch_size)
 
-    def train(self, recipe, seed: int, epoch: int, start: int = 0):
+    def train(self,
+        recipe,          # a `Recipe`
+        seed: int,       # of the order and of the augmentation
+        epoch: int,      # 0, 1, ...
+        start: int = 0,  # the first batch
+    ):
         "Return the batches of an epoch, from number `start` on; they follow from seed and epoch."
         return batches(self.pets, self.split['train'], recipe.batch_size, border=self.border,
                        device=self.device, seed=seed, epoch=epoch, augmented=recipe.augmented,
                        start=start, shard=self.shard)
 
-    def val(self, recipe):
+    def val(self,
+        recipe,  # a `Recipe`
+    ):
         "Return the validation batches; of several processes each takes its own."
         every = batches(self.pets, self.split['val'], recipe.batch_size, border=self.border,
                         device=self.device)
         return islice(every, self.shard[0], None, self.shard[1])
 
-    def targets(self, part: str):
+    def targets(self,
+        part: str,  # 'train' or 'val'
+    ):
         "Return an iterator over all targets of one part of the split, without its images."
         rows = torch.as_tensor(self.split[part], device=self.pets.trimaps.device)
         return (make_targets(self.pets.trimaps[chunk], self.border) for chunk in rows.split(256))

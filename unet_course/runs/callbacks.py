@@ -26,7 +26,9 @@ class Progress:
         log=print,  # called with the line of an epoch
     ): self.log, self.bar = log, None
 
-    def after_step(self, trainer):
+    def after_step(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Move the bar on; the first step of an epoch makes it."
         if self.bar is None:
             name = f'epoch {trainer.epoch + 1}/{trainer.recipe.epochs}'
@@ -34,7 +36,9 @@ class Progress:
                             disable=None)
         self.bar.update()
 
-    def after_epoch(self, trainer):
+    def after_epoch(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Say the figures; a star marks the best epoch so far."
         self.on_end(trainer)
         row, star = trainer.history[-1], '  *' * (trainer.best['epoch'] == trainer.epoch)
@@ -43,7 +47,9 @@ class Progress:
                  f"accuracy {100 * row['val_accuracy']:.2f} %  "
                  f"IoU {row['val_iou_threshold']:.4f}  {row['seconds']:.0f} s{star}")
 
-    def on_end(self, trainer):
+    def on_end(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Take the bar away."
         if self.bar is not None: self.bar.close()
         self.bar = None
@@ -57,7 +63,9 @@ class OneClassGuard:
         grace: int = 2,  # epochs in which nothing is said
     ): self.log, self.keep_going, self.grace = log, keep_going, grace
 
-    def after_epoch(self, trainer):
+    def after_epoch(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Warn after such an epoch; raise `TrainingError` after the third in a row."
         late = trainer.history[self.grace:]  # before that it says only that little has been learned yet
         if not (late and late[-1]['one_class']): return
@@ -67,7 +75,7 @@ class OneClassGuard:
             raise TrainingError(f'three epochs in a row with every pixel called {which}; look at '
                                 "the masks, lower the recipe's learning rate, or add --keep-going")
         self.log(f'warning: after {trainer.epoch} epochs every validation pixel is called {which}. '
-                 'A slow start looks like this; if it stays, look at the masks, or lower the rate')
+                 'A slow start looks like this; if it stays, look at the masks, or lower the learning rate')
 
 # %% ../../nbs/workshop/runs/callbacks.ipynb #callbacks_identity
 def identity(
@@ -94,7 +102,9 @@ class Checkpoint:
         self.path, self.minutes, self.log = Path(path), minutes, log
         self.stopping, self.before = False, None
 
-    def on_start(self, trainer):
+    def on_start(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Go on from the file, or make it; from here on Ctrl-C waits for the end of a step."
         if run_on_rank0(self.path.is_file):
             self.load(trainer)
@@ -104,29 +114,40 @@ class Checkpoint:
         if alone and threading.current_thread() is threading.main_thread():
             self.before = signal.signal(signal.SIGINT, self.interrupt)
 
-    def interrupt(self, number, frame):
+    def interrupt(self,
+        number,  # of the signal
+        frame,   # where it came
+    ):
         "Ask for a stop after this step; asked twice, stop at once."
         if self.stopping: raise KeyboardInterrupt
         self.stopping = True
         self.log('stopping after this step; Ctrl-C again stops at once')
 
-    def after_step(self, trainer):
+    def after_step(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Save if it is time, or if a stop was asked for."
         late = time.monotonic() - self.saved_at > 60 * self.minutes
         if late or self.stopping: self.save(trainer)
         if self.stopping: raise KeyboardInterrupt
 
-    def after_epoch(self, trainer):
+    def after_epoch(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Save, and stop if it was asked for."
         self.save(trainer)
         if self.stopping: raise KeyboardInterrupt
 
-    def on_end(self, trainer):
+    def on_end(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Give Ctrl-C back."
         if self.before is not None: signal.signal(signal.SIGINT, self.before)
         self.stopping, self.before = False, None
 
-    def save(self, trainer):
+    def save(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Write the file, whole or not at all; the first process does."
         parts = {name: getattr(trainer, name) for name in self.PARTS}
         state = {name: part.state_dict() for name, part in parts.items() if part is not None}
@@ -136,7 +157,9 @@ class Checkpoint:
             save_atomic(lambda file: torch.save(state, file), self.path)
         self.saved_at = time.monotonic()
 
-    def load(self, trainer):
+    def load(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Take over the file's state; raise `TrainingError` if it is damaged or of another run."
         here = identity(trainer)
         try:
@@ -155,7 +178,10 @@ class Checkpoint:
                                 f'another --out, or {START_OVER}')
         self.saved_at = time.monotonic()
 
-    def take_over(self, trainer, state: dict):
+    def take_over(self,
+        trainer,      # the `Trainer` that goes on
+        state: dict,  # what the file holds
+    ):
         "Put a state back into the trainer."
         for name in self.PARTS:
             if name in state: getattr(trainer, name).load_state_dict(state[name])

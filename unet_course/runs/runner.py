@@ -156,7 +156,12 @@ def estimate_minutes(
     images += forward * len(split.get('test', ()))
     return sum(kinds[config.variant.down, config.variant.up] for config in configs) * images / 60
 
-def seconds_an_image(config: RunConfig, pets: Pets, split: dict, device: torch.device) -> float:
+def seconds_an_image(
+    config: RunConfig,     # what to run
+    pets: Pets,            # from `load_data`
+    split: dict,           # from `load_data`
+    device: torch.device,  # where to compute
+) -> float:
     "Return the seconds of a training step of a run, divided by its images."
     trainer = make_trainer(config, pets, split, device)
     trainer.data.shard = rank_and_world_size()
@@ -209,7 +214,13 @@ def run_all(
                             f'{", ".join(stopped)}. The others are done: see unet-course table')
     return read_runs([folder.path for folder in folders])
 
-def announcement(configs: list, todo: list, pets: Pets, split: dict, device: torch.device) -> str:
+def announcement(
+    configs: list,         # of `RunConfig`, settled
+    todo: list,            # those that are not done
+    pets: Pets,            # from `load_data`
+    split: dict,           # from `load_data`
+    device: torch.device,  # where to compute
+) -> str:
     "Return the line that says what is about to be done, on what, and how long it may take."
     setting, where = configs[0].setting, machine(device, choose_format(configs[0].setting, device))
     minutes = 'all done before'

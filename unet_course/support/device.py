@@ -165,7 +165,9 @@ def sum_over_ranks(
 class Distributed:
     "Share a trainer's batches among the processes that torchrun started: a callback, the first."
 
-    def on_start(self, trainer):
+    def on_start(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Give every process its part of the batches, and the loss and the sums of the whole."
         self.trainer, (self.rank, self.world_size) = trainer, rank_and_world_size()
         if trainer.data.device.type == 'cuda':
@@ -175,7 +177,10 @@ class Distributed:
         trainer.step_loss, trainer.add_up = self.loss, self.add_up
         trainer.gather = gather_from_ranks
 
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def loss(self,
+        logits: torch.Tensor,   # of this process's share of the batch
+        targets: torch.Tensor,  # of the same
+    ) -> torch.Tensor:  # scalar
         "Return the loss of the whole batch, or a part whose mean over the processes it is."
         trainer, batch = self.trainer, self.trainer.recipe.batch_size
         loss = trainer.loss_function
@@ -185,13 +190,17 @@ class Distributed:
         mine = len(range(self.rank, images, self.world_size))  # 0: this process is idle
         return loss(logits, targets) * mine * self.world_size / images  # a mean over images
 
-    def add_up(self, sums: torch.Tensor) -> torch.Tensor:
+    def add_up(self,
+        sums: torch.Tensor,  # of this process
+    ) -> torch.Tensor:  # of all
         "Return what `batch_sums` would return for the whole batch."
         sums[:2] /= self.world_size  # the loss and the batch are everybody's, the pixels one's own
         dist.all_reduce(sums)
         return sums
 
-    def after_step(self, trainer):
+    def after_step(self,
+        trainer,  # the `Trainer` that calls
+    ):
         "Before validation all take the first process's running averages of batch norm."
         if trainer.step < trainer.steps: return
         for buffer in trainer.evaluated.buffers(): dist.broadcast(buffer, 0)

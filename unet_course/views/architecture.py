@@ -161,7 +161,7 @@ def architecture_twin(
 ) -> str:
     "Return HTML with the drawing of each pair of modes, chosen by radio buttons and CSS alone."
     import matplotlib
-    fonts = {'svg.fonttype': 'none', 'svg.hashsalt': prefix, 'font.sans-serif': ['Arial']}
+    fonts = {'svg.fonttype': 'none', 'svg.hashsalt': prefix, 'font.sans-serif': ['Arial', 'DejaVu Sans']}
     controls, rules, panels = [], [], []
     for group, registry in (('down', DOWNSAMPLE), ('up', UPSAMPLE)):
         for i, mode in enumerate(registry):
