@@ -88,6 +88,17 @@ def test_images_without_a_pet_choose_no_epoch(small):
     assert result['iou'] == result['iou_threshold'] == result['dice'] == result['predicted'] == 0 < result['true'] < 0.2
 
 
+@pytest.mark.parametrize('memory, where', [(4, 'gpu'), (3.9, 'host')])
+def test_pictures_beyond_a_share_of_the_gpus_memory_stay_on_the_host(small, monkeypatch, memory, where):
+    "A quarter of the memory may hold pictures; what is larger is moved by the batch."
+    pets, split = small
+    size, moved = pets.images.nbytes + pets.trimaps.nbytes, []
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, int(memory * size)))
+    monkeypatch.setattr(type(pets), 'to', lambda self, device: moved.append(device) or self)
+    data = TrainingData(pets, split, device='cuda')
+    assert moved == ([torch.device('cuda')] if where == 'gpu' else []) and data.pets is pets
+
+
 def test_a_batch_that_batch_norm_cannot_take_is_said_before_training():
     pets = synthetic_pets(40, size=16, seed=3)
     split = dict(train=torch.arange(33), val=torch.arange(33, 40))
