@@ -212,10 +212,10 @@ class StopAt(Exception):
     def after_epoch(self, trainer): self.after_step(trainer)
 
 
-@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
+@pytest.mark.parametrize('change', [{}, dict(ema_decay=0.9), dict(optimizer='muon', lr=.02, schedule='linear', sizes=(.5, 1), augmented='flip')], ids=['plain', 'average', 'muon'])
 @pytest.mark.parametrize('stop_at', [(0, 1), (0, 2), (1, 0), (1, 2)])
-def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, ema_decay, stop_at):
-    recipe, path = Recipe(epochs=2, batch_size=8, ema_decay=ema_decay), tmp_path / 'last.ckpt'
+def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, change, stop_at):
+    recipe, path = Recipe(epochs=2, batch_size=8, **change), tmp_path / 'last.ckpt'
     whole = make_trainer(small, recipe=recipe)
     whole.fit()
     with pytest.raises(StopAt): make_trainer(small, recipe=recipe, callbacks=[Checkpoint(path, 0), StopAt(*stop_at)]).fit()
