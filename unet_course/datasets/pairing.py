@@ -31,6 +31,9 @@ def folder_word(
     if not (word := WORD.search(last)): return ' ', file.place
     return word[1], (*file.place[:-1], last[:word.start()] + last[word.end():])
 
+# %% ../../nbs/workshop/datasets/pairing.ipynb #92a4a919
+COUNTER = r'[_\-. ]*\(?\d+\)?'  # the number of an object: _1, -02, (3)
+
 # %% ../../nbs/workshop/datasets/pairing.ipynb #742c6fcf
 def readings(
     depth: int,  # folders below the root, at most
@@ -66,9 +69,6 @@ def groupings(
             what, *entry = read(file)
             groups[what].append((*entry, file))
         if how == 'suffix' or 2 <= len(groups) <= 12: yield how, groups
-
-# %% ../../nbs/workshop/datasets/pairing.ipynb #92a4a919
-COUNTER = r'[_\-. ]*\(?\d+\)?'  # the number of an object: _1, -02, (3)
 
 # %% ../../nbs/workshop/datasets/pairing.ipynb #8161b24d
 def affixes(
