@@ -267,6 +267,18 @@ def test_formats_are_understood(name, tmp_path):
     check(tmp_path, 12)
 
 
+@pytest.mark.parametrize('inverse, options', [(True, dict(tiffinfo={262: 0})), (True, dict(tiffinfo={262: 0}, compression='tiff_deflate')), (False, dict(tiffinfo={262: 0}, compression='group4'))], ids=['plain', 'deflate', 'fax'])
+@pytest.mark.parametrize('mode', ['1', 'L'])
+def test_a_tiff_that_says_0_is_white_is_read_as_it_is_stored_but_a_fax_as_it_is_shown(inverse, options, mode, tmp_path):
+    "What libraries for microscopes write of a bool array; Pillow stores the inverse of what it is given under such a mark."
+    if mode == 'L' and not inverse: pytest.skip('a fax has one bit')
+    for i in range(6):
+        put(photo(i), tmp_path / f'images/{i}.jpg')
+        put((grey(~truth(i) * 255) if inverse else mask(i)).convert(mode), tmp_path / f'masks/{i}.tif', **options)
+    with Image.open(tmp_path / 'masks/0.tif') as opened: assert opened.tag_v2[262] == 0
+    check(tmp_path, 6)
+
+
 @pytest.mark.parametrize('draw, options', [(mask, dict(quality=75)), (lambda i: mask(i).convert('RGB'), dict(quality=60)), (mask, dict(quality=95)),
                                            (from_jpeg, None), (antialiased, None), (lambda i: from_jpeg(i).convert('RGB'), None), (mask, dict(quality=60, end='webp'))],
                          ids=['JPEG', 'JPEG RGB', 'JPEG fine', 'JPEG made PNG', 'antialiased', 'JPEG made RGB PNG', 'WebP with loss'])
