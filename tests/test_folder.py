@@ -963,3 +963,14 @@ def test_names_that_a_drawing_or_a_shell_may_stumble_over(name, tmp_path):
 def test_the_rule_of_nnunet_says_what_it_does(tmp_path):
     nnunet(tmp_path)
     assert 'same name, without _0000: imagesTr/case_000_0000.png' in scan_folder(tmp_path).rule
+
+@pytest.mark.parametrize('kinds', [('color', 'labelIds', 'instanceIds'), ('labelIds', 'color')])
+def test_photos_come_before_drawings_of_the_masks(kinds, tmp_path):
+    "The coloured version lies beside the mask, the photo in another folder."
+    for i in range(8):
+        part = 'train' if i < 6 else 'val'
+        put(photo(i), tmp_path / f'leftImg8bit/{part}/p{i}_leftImg8bit.png')
+        for kind in kinds: put(Image.merge('RGB', [mask(i, 200), mask(i, 0), mask(i, 60)]) if kind == 'color' else mask(i, 1), tmp_path / f'gtFine/{part}/p{i}_gtFine_{kind}.png')
+    assert {pair.picture.folders[0] for pair in check(tmp_path, 8).pairs} == {'leftImg8bit'}
+    for path in tmp_path.glob('leftImg8bit/*/*'): path.unlink()
+    with pytest.raises(ValueError, match='none is the mask of another'): scan_folder(tmp_path)
