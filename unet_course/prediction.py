@@ -114,7 +114,9 @@ class Segmenter:
             found = cls(model, config.get('size', 128), config.get('threshold', 0.5),
                         config.get('value_range', (0, 65535)), config)
             check_state(model, stored['state'], largest=path.stat().st_size)
-            model.to_empty(device='cpu').load_state_dict(stored['state'])
+            formats = {name: value.dtype for name, value in model.state_dict().items()}
+            model.load_state_dict({name: value.to(formats[name]) for name, value in
+                                   stored['state'].items()}, assign=True)
         except Exception as error:  # whatever a stranger's values lead to
             kind = '' if isinstance(error, CourseError) else f'{type(error).__name__}: '
             reason = ' '.join(f'{kind}{error}'.split())[:300]

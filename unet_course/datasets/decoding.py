@@ -84,10 +84,16 @@ def opaque_values(
 def colours_of_palette(
     image: Image.Image,  # mode P
 ) -> Image.Image:  # mode RGB, or L
-    "Return the mask by its colours, since some tools change a class's index from file to file."
-    colours = image.convert('RGB')
-    one = len(colours.getcolors(256)) == 1  # a palette of one colour says nothing: then the index
-    return Image.frombytes('L', image.size, image.tobytes()) if one else colours
+    "Return the mask by its colours, as a class's index may change; by index if all are alike."
+    palette, index = image.getpalette(), np.asarray(image)
+    colours = [tuple(palette[i:i + 3]) for i in range(0, len(palette), 3)]
+    used = {colours[i] for _, i in image.getcolors() if i < len(colours)}
+    several = len(image.getcolors()) > 1
+    if len(set(colours)) == 1 or several and len(used) == 1: return Image.fromarray(index)
+    values = np.array(image.convert('RGB'))
+    beyond = index >= len(colours)  # has no colour: its number
+    values[beyond] = index[beyond, None]
+    return Image.fromarray(values)
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #c3f80cea
 def whole_numbers(
@@ -129,10 +135,11 @@ def open_mask(
     with open_file(path) as opened:
         if (pages := page_count(opened)) > 1:
             raise CourseError(f'{path}: {pages} pages in one mask; save one picture a file')
-        if opened.mode == 'RGB' and '16' in str(opened.tile[:1]):
+        stored = opened.tile[0][3] if opened.tile else ''  # such as 'RGB;16B', or a tuple with it
+        if opened.mode in ('RGB', 'RGBA', 'LA') and ';16' in str(stored):
             raise CourseError(f'{path}: 16 bits a colour; save it as 8-bit RGB or 16-bit grey')
         exact = opened.format == 'WEBP' and b'VP8L' in path.read_bytes()[:64]
-        lossy = opened.format in ('JPEG', 'MPO', 'WEBP') and not exact
+        lossy = opened.format in ('JPEG', 'MPO', 'WEBP', 'AVIF') and not exact
         image = decode(opened, path)
         if marked_inverse(opened): return ImageChops.invert(image.convert('L')), lossy
         if image.has_transparency_data and (rgba := image.convert('RGBA')).getextrema()[3][0] < 255:
