@@ -103,12 +103,17 @@ def lab(tmp_path_factory):
 
 
 def run_all_cells(page, address):
-    "Opens a notebook and runs it from the menu as a reader would; waits for the kernel to be idle after the last cell."
-    page.goto(address)
-    page.locator('.jp-Notebook .jp-Cell').first.wait_for()
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').first.wait_for(state='attached', timeout=WAIT)
-    page.get_by_role('menuitem', name='Run', exact=True).click()
-    page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
+    "Opens a notebook, alone, and runs it from the menu as a reader would; on a busy machine JupyterLab drops the order while the kernel is on its way."
+    from playwright.sync_api import TimeoutError
+    page.goto(address + '&reset')
+    page.locator('.jp-Notebook .jp-Cell').first.wait_for(timeout=WAIT)
+    page.locator('#jp-main-statusbar', has_text='| Idle').wait_for(timeout=WAIT)
+    begun = page.locator('.jp-CodeCell .jp-InputPrompt').filter(has_text=re.compile(r'\[[*\d]')).first
+    for _ in range(20):
+        page.get_by_role('menuitem', name='Run', exact=True).click()
+        page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
+        with contextlib.suppress(TimeoutError): return begun.wait_for(timeout=10_000)
+    pytest.fail('JupyterLab does not run the cells')
 
 
 def keep_screenshot(page, name, locator=None):

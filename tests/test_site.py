@@ -286,7 +286,7 @@ def is_state(parts) -> bool:
     "Is the fragment no place on a page but a state of the playground, as #down=mp&up=ups&view=loupe?"
     state = dict(pair.split('=') for pair in parts.fragment.split('&')) if re.fullmatch(r'(\w+=[\w-]*&?)+', parts.fragment) else {}
     allowed = dict(down=('mp', 'str_conv'), up=('tr', 'ups'), loss=('bce', 'dice'), view=('loupe', 'readouts', 'skips', 'square', 'eight'))
-    return bool(state) and Path(parts.path).stem == 'playground' and all(value in allowed.get(key, ()) for key, value in state.items())
+    return bool(state) and Path(parts.path).stem in ('', 'playground') and all(value in allowed.get(key, ()) for key, value in state.items())
 
 
 def test_every_link_and_anchor_resolves():
