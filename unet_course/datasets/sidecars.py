@@ -55,6 +55,7 @@ def names_of_json(
     "Return the names by value (nnU-Net) or by colour (Supervisely)."
     if file == 'dataset.json':  # name: value; in older sets value: name
         pairs = content['labels'].items()
+        pairs = [pair for pair in pairs if not isinstance(pair[1], list)]  # no regions
         return {int(k) if k.isdecimal() else v: str(v) if k.isdecimal() else k for k, v in pairs}
     if file == 'meta.json':
         return {colour(*bytes.fromhex(kind['color'].lstrip('#'))): kind['title']

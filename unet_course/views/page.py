@@ -22,7 +22,7 @@ from ..datasets.synthetic import draw_pet
 from ..prediction import Segmenter
 from ..support.files import (
     CourseError, course_folder, package_folder, read_json, write_json)
-from .export import export_onnx, hash_of, refuse_twins
+from .export import export_all, hash_of
 
 # %% ../../nbs/workshop/views/page.ipynb #0d1e000a
 def runtime_files() -> dict:  # version, base, and for 'wasm' and 'webgpu' file, bytes, integrity
@@ -109,8 +109,7 @@ def write_playground(
                               f"of onnxruntime-web {files['version']}")
         if integrity(file.read_bytes()) != part['integrity']:
             raise CourseError(f"{file}: not the file of onnxruntime-web {files['version']}")
-    refuse_twins(sources)
-    models = [export_onnx(name, out / 'models', precision, log) for name in sources]
+    models = export_all(sources, out / 'models', precision, log)
     if runtime and Path(runtime).resolve() != (out / 'runtime').resolve():
         (out / 'runtime').mkdir(exist_ok=True)
         for part in parts:
