@@ -115,9 +115,11 @@ def describe_pictures(cell):
 
 
 class Lookup(NbdevLookup):
-    "nbdev's links from words in backticks to their definitions, but not from `WORDS`."
+    "nbdev's links from words in backticks to their definitions, but not from `WORDS`; a method has no heading, and leads to its class."
 
-    def _link_sym(self, m): return m[0] if m[1] in WORDS and not m[0].endswith('()`') else super()._link_sym(m)
+    def _link_sym(self, m):
+        if m[1] in WORDS and not m[0].endswith('()`'): return m[0]
+        return re.sub(r'(#\w+)\.\w+\)$', r'\1)', super()._link_sym(m))
 
 
 def link_names(cell):
