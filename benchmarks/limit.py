@@ -26,18 +26,18 @@ def convolution(device, dtype, tiny: bool):
     return forward, 2 * 9 * channels**2 * count * size**2 / 1e9
 
 
-def ceiling(device, tiny: bool, name: str, width: int) -> dict:
-    "The training step beside the two ceilings, in one run."
+def ceiling(device, tiny: bool, name: str, width: int, steps: dict | None = None) -> dict:
+    "Training steps (by default the eager one) beside the two ceilings, in one run."
     options, wanted = formats(device)[name], dict(setting(device, tiny), width=width)
-    step = Step(create_model(dict(base_width=width), seed=0), a_batch(device, wanted['count'], wanted['size']), device, ours=True, **options)
+    steps = steps or dict(step=Step(create_model(dict(base_width=width), seed=0), a_batch(device, wanted['count'], wanted['size']), device, ours=True, **options))
     dtype = options.get('dtype') or torch.float32
-    ways, gflop = dict(step=step), dict(step=step.gflop * wanted['count'])
+    ways, gflop = dict(steps), {what: step.gflop * wanted['count'] for what, step in steps.items()}
     for what, make in dict(matmul=matmul, convolution=convolution).items(): ways[what], gflop[what] = make(device, dtype, tiny)
     times = take_turns(ways, device, rounds=3 if tiny else 9, seconds=60)
-    rows = [dict(row(what, seconds), gflop=round(gflop[what], 2), gflop_per_second=quartiles([gflop[what] / s for s in seconds], 4)) for what, seconds in times.items()]
-    best = max(rows[1:], key=lambda r: r['gflop_per_second']['median'])
-    rows[0]['percent_of_ceiling'] = quartiles([100 * a / b * gflop['step'] / gflop[best['name']] for a, b in zip(times[best['name']], times['step'])], 3)
-    return dict(setting=f"mp-tr, {name}, width {width}, batch {wanted['count']}, {wanted['size']}x{wanted['size']}; ceilings: a square matrix product and a 3x3 convolution of 256 channels, forward.", rows=rows,
+    rows = {what: dict(row(what, seconds), gflop=round(gflop[what], 2), gflop_per_second=quartiles([gflop[what] / s for s in seconds], 4)) for what, seconds in times.items()}
+    best = max(('matmul', 'convolution'), key=lambda what: rows[what]['gflop_per_second']['median'])
+    for what in steps: rows[what]['percent_of_ceiling'] = quartiles([100 * a / b * gflop[what] / gflop[best] for a, b in zip(times[best], times[what])], 3)
+    return dict(setting=f"mp-tr, {name}, width {width}, batch {wanted['count']}, {wanted['size']}x{wanted['size']}; ceilings: a square matrix product and a 3x3 convolution of 256 channels, forward.", rows=list(rows.values()),
                 notes='GFLOP of the step: its convolutions, forward and backward; all other work is in its time, not in its GFLOP.')
 
 

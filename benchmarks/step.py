@@ -6,21 +6,22 @@ import sys
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import child, peak_memory, quartiles, ratio, row, take_turns
+from benchmarks.measuring import child, installed, peak_memory, quartiles, ratio, row, take_turns
 from unet_course.support import device as devices
 from unet_course.data import batches
 from unet_course.datasets.synthetic import synthetic_pets
+from unet_course.experiments import PROTOCOLS
 from unet_course.factory import create_model
 from unet_course.losses import WeightedBCE
 from unet_course.training import Recipe, make_optimizer, train_step
 
 TITLE = 'Training step: forward, backward, optimizer'
 PAIRS = [('mp', 'tr'), ('mp', 'ups'), ('str_conv', 'tr'), ('str_conv', 'ups')]
-OURS, PLAIN = 'ours', 'BasicUNet, batch norm, ReLU'
+OURS, PLAIN, OWN_RECIPE = 'ours', 'BasicUNet, batch norm, ReLU', "ours, the course's optimizer"
 
 
 def a_batch(device: torch.device, count: int, size: int):
-    "Images and targets of drawn pets, the same in every comparison."
+    "Images and targets of synthetic pets, the same in every comparison."
     return next(batches(synthetic_pets(count, size), torch.arange(count), count, device=device))
 
 
@@ -49,13 +50,13 @@ def gflop_of(model, image: torch.Tensor) -> float:
 class Step:
     "One network with what trains it; calling it makes one step. Ours is the package's `train_step`, a peer has the loop of the tutorials."
 
-    def __init__(self, model, batch, device, dtype=None, channels_last=True, compiled=False, ours=False, tf32=False):
+    def __init__(self, model, batch, device, dtype=None, channels_last=True, compiled=False, ours=False, tf32=False, recipe=Recipe()):
         torch.manual_seed(0)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model, self.dtype, self.ours, self.tf32 = model.to(device, memory_format=layout).train(), dtype, ours, tf32
         self.images, self.targets = batch[0].contiguous(memory_format=layout), batch[1]
         self.gflop = gflop_of(self.model, self.images[:1])
-        self.optimizer = make_optimizer(self.model, Recipe(), 100)[0] if ours else torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        self.optimizer = make_optimizer(self.model, recipe, 100, dtype)[0] if ours else torch.optim.AdamW(self.model.parameters(), lr=1e-3)
         self.scaler, self.loss = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16), WeightedBCE()
         self.called = torch.compile(self.model) if compiled else self.model
 
@@ -131,17 +132,27 @@ def settings_of_ours(device, tiny) -> dict:
     return measured(steps, device, tiny, 'mp-tr, ours.', [(other, slow, None) for other in others])
 
 
-def best_amp(device, tiny) -> dict:
-    "Ours at `--amp auto` against every AMP setting of BasicUNet with batch norm and ReLU, on a GPU; the target counts against the best of them."
-    wanted = setting(device, tiny)
-    batch = a_batch(device, wanted['count'], wanted['size'])
-    steps = {OURS: Step(create_model(dict(base_width=wanted['width']), seed=0), batch, device, torch.bfloat16, ours=True)}
-    for name in ('bf16', 'fp16'):
+def amp_steps(device, tiny) -> dict:
+    "Functions without arguments, by name, that make the steps of `best_amp`; BasicUNet's are left out where MONAI is not installed."
+    wanted, ways = setting(device, tiny), [('', False)] if tiny else [('', False), (', compiled', True)]
+    batch, found = a_batch(device, wanted['count'], wanted['size']), {}
+    net, types = functools.partial(create_model, dict(base_width=wanted['width']), seed=0), formats(device)
+    for suffix, compiled in ways: found[OURS + suffix] = lambda compiled=compiled: Step(net(), batch, device, torch.bfloat16, compiled=compiled, ours=True)
+    found[OWN_RECIPE] = lambda: Step(net(), batch, device, torch.bfloat16, ours=True, recipe=PROTOCOLS['course'])
+    if not installed('monai'): return found
+    for name in [name for name in ('bf16', 'fp16') if name in types]:
         for layout, channels_last in (('NCHW', False), ('channels_last', True)):
-            for suffix, compiled in (('', False), (', compiled', True)):
-                steps[f'{PLAIN}, {name}, {layout}{suffix}'] = Step(basic_unet(wanted['width'], True), batch, device, formats(device)[name]['dtype'], channels_last, compiled)
-    result = measured(steps, device, tiny, 'AMP.', [(OURS, other, None) for other in list(steps)[1:]])
-    min(result['ratios'], key=lambda r: r['ratio']['median'])['target'] = 1.5
+            for suffix, compiled in ways:
+                found[f'{PLAIN}, {name}, {layout}{suffix}'] = functools.partial(lambda *words: Step(basic_unet(wanted['width'], True), *words), batch, device, types[name]['dtype'], channels_last, compiled)
+    return found
+
+
+def best_amp(device, tiny, steps: dict | None = None) -> dict:
+    "Ours, eager and compiled, against every AMP setting of BasicUNet with batch norm and ReLU; the target counts against the best of them."
+    steps = steps or {name: make() for name, make in amp_steps(device, tiny).items()}
+    ours, others = [name for name in (OURS, f'{OURS}, compiled') if name in steps], [name for name in steps if name.startswith(PLAIN)]
+    result = measured(steps, device, tiny, f'AMP, ours in bf16; mp-tr. The row "{OWN_RECIPE}" has the optimizer of the protocol course, {PROTOCOLS["course"].optimizer}.', [(mine, other, None) for mine in ours for other in others])
+    for mine in ours if others else []: min((r for r in result['ratios'] if r['ours'] == mine), key=lambda r: r['ratio']['median'])['target'] = 1.5
     return result
 
 

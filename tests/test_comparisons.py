@@ -82,7 +82,7 @@ def test_pairs_of_runs_differ_in_what_was_asked_for_alone(plan):
     longer, wider = made_up('mp-tr-bce', 0, .70, epochs=15), made_up('mp-tr-bce', 0, .75, epochs=15, width=32)
     rows = plan + [longer, wider, made_up('mp-tr-bce', 2, .8, epochs=15), made_up('mp-tr-bce', 0, .8, epochs=15, recipe=dict(augmented=False))]
     assert [(a['epochs'], b['epochs'], differ) for a, b, differ in pair_runs(rows, {'epochs'})] == [(5, 15, dict(epochs=(5, 15)))]
-    assert [differ for *_, differ in pair_runs(rows, {'augmented'})] == [dict(augmented=(True, False))]
+    assert [differ for *_, differ in pair_runs(rows, {'augmented'})] == [dict(augmented=('flip', False))]
     assert pair_runs(plan, {'epochs', 'width'}) == []
 
 

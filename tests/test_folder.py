@@ -256,7 +256,7 @@ FORMATS = {
     'black on transparent': (on_transparent((0, 0, 0)), 'png'), 'green on transparent': (on_transparent((0, 200, 0)), 'png'), 'cut-out': (cut_out, 'png'),
     'grey and alpha': (lambda i: Image.merge('LA', [mask(i), grey(np.full((H, W), 255))]), 'png'),
     '16 bits, 0 and 65535': (lambda i: Image.fromarray((truth(i) * 65535).astype(np.uint16)), 'png'), '16 bits, instances': (instances(np.uint16), 'png'),
-    '16 bits, instances, TIFF': (instances(np.uint16), 'tif'), '32 bits, instances': (instances(np.int32), 'tif'), '8 bits, instances': (instances(np.uint8), 'png'),
+    '16 bits, instances, TIFF': (instances(np.uint16), 'tif'), '32 bits, instances': (instances(np.int32), 'tif'), '8 bits, instances': (instances(np.uint8, 20), 'png'),
     'fractions 0.0 and 1.0': (lambda i: Image.fromarray(truth(i).astype(np.float32)), 'tif'), 'GIF': (mask, 'gif'), 'TIFF, 1 bit': (lambda i: mask(i).convert('1'), 'tif'),
     'TIFF': (mask, 'tiff'), 'BMP': (mask, 'bmp'), 'PGM': (mask, 'pgm'), 'WebP': (mask, 'webp'), }
 
@@ -265,6 +265,18 @@ def test_formats_are_understood(name, tmp_path):
     draw, end = FORMATS[name]
     for i in range(12): put(photo(i), tmp_path / f'images/{i}.jpg'); put(draw(i), tmp_path / f'masks/{i}.{end}', **(dict(lossless=True) if end == 'webp' else {}))
     check(tmp_path, 12)
+
+
+@pytest.mark.parametrize('inverse, options', [(True, dict(tiffinfo={262: 0})), (True, dict(tiffinfo={262: 0}, compression='tiff_deflate')), (False, dict(tiffinfo={262: 0}, compression='group4'))], ids=['plain', 'deflate', 'fax'])
+@pytest.mark.parametrize('mode', ['1', 'L'])
+def test_a_tiff_that_says_0_is_white_is_read_as_it_is_stored_but_a_fax_as_it_is_shown(inverse, options, mode, tmp_path):
+    "What libraries for microscopes write of a bool array; Pillow stores the inverse of what it is given under such a mark."
+    if mode == 'L' and not inverse: pytest.skip('a fax has one bit')
+    for i in range(6):
+        put(photo(i), tmp_path / f'images/{i}.jpg')
+        put((grey(~truth(i) * 255) if inverse else mask(i)).convert(mode), tmp_path / f'masks/{i}.tif', **options)
+    with Image.open(tmp_path / 'masks/0.tif') as opened: assert opened.tag_v2[262] == 0
+    check(tmp_path, 6)
 
 
 @pytest.mark.parametrize('draw, options', [(mask, dict(quality=75)), (lambda i: mask(i).convert('RGB'), dict(quality=60)), (mask, dict(quality=95)),
@@ -295,6 +307,8 @@ QUESTIONS = {
     'mostly positive': (lambda i: grey(~truth(i) * 255), ['--positive 255', '--positive 0', '%'], dict(positive=0)),
     'mixed 1 and 255': (lambda i: mask(i, 1 if i % 2 else 255), ['--positive', '255', '6 of 12'], dict(positive='1,255')),
     'mixed 1 and 255, all': (lambda i: mask(i, 1 if i % 2 else 255), ['all'], dict(positive='all')),
+    'grey between black and white': (lambda i: classes(i, (0, 128, 255)), ['--positive 128'], dict(positive='all')),
+    'few numbers of 8 bits, objects or classes': (instances(np.uint8), ['--positive', 'all for all but'], dict(positive='all')),
     'scattered classes, 16 bits': (lambda i: Image.fromarray((truth(i) * (1 + i % 3)).astype(np.uint16)), ['--positive'], dict(positive='1-3')),
 }
 
@@ -305,6 +319,8 @@ def test_what_does_not_settle_itself_is_asked_in_one_line(name, tmp_path):
     with pytest.raises(ValueError) as error: scan_folder(tmp_path)
     said = str(error.value)
     assert '\n' not in said and all(word in said for word in words), said
+    suggested = re.search(r'Give --positive (\S+) ', said)
+    if suggested and '--ignore' in said: assert suggested[1] not in said.split('--ignore')[1]
     report = check(tmp_path, 12, **options)
     if 'ignore' in options: assert any((report.trimap(p) == BORDER).any() for p in report.pairs)
 
@@ -783,3 +799,183 @@ def test_the_unsure_edge_of_voc_is_named(tmp_path):
         put(photo(i), tmp_path / f'images/{i}.jpg'); put(index, tmp_path / f'masks/{i}.png')
     with pytest.raises(ValueError, match='--ignore "#e0e0c0"'): scan_folder(tmp_path)
     check(tmp_path, 4, positive='#800000', ignore='#e0e0c0')
+
+
+# What other people's folders showed (second round).
+def set_of(root, draw, n=6, photos=photo, end='png', options={}, at=('images', 'masks')):
+    for i in range(n): put(photos(i), root / f'{at[0]}/{i}.jpg'); put(draw(i), root / f'{at[1]}/{i}.{end}', **options)
+
+def palette(values, colours):
+    image = Image.fromarray(np.asarray(values).astype(np.uint8)); image.putpalette(sum(map(list, colours), [])); return image
+
+@pytest.mark.parametrize('w, h', [(160, 120), (16, 16), (1600, 20)])
+@pytest.mark.parametrize('end, options', [('png', {}), ('tif', {}), ('tif', dict(compression='tiff_lzw')), ('bmp', {})])
+def test_a_16_in_the_size_is_not_16_bits(w, h, end, options, tmp_path):
+    for i in range(3): put(photo(i, w, h), tmp_path / f'images/{i}.jpg'); put(grey(truth(i, w, h) * 255).convert('RGB'), tmp_path / f'masks/{i}.{end}', **options)
+    for pair in scan_folder(tmp_path).pairs: assert np.array_equal(scan_folder(tmp_path).trimap(pair) == PET, truth(int(pair.name), w, h))
+
+def test_a_mask_of_one_index_is_read_by_its_colour(tmp_path):
+    "Whole and empty masks: their palette has more colours than they use."
+    set_of(tmp_path, lambda i: palette(truth(i), [(0, 0, 0), (128, 0, 0)]))
+    put(photo(9), tmp_path / 'images/9.jpg'); put(palette(np.ones((H, W)), [(0, 0, 0), (128, 0, 0)]), tmp_path / 'masks/9.png')
+    report = scan_folder(tmp_path)
+    assert report.pairs[-1].share == 1 and '#800000' in str(report)
+    set_of(tmp_path, lambda i: palette(truth(i), [(255, 255, 255), (0, 0, 0)]))
+    put(palette(np.zeros((H, W)), [(255, 255, 255), (0, 0, 0)]), tmp_path / 'masks/9.png')
+    report = scan_folder(tmp_path, positive=0)
+    assert report.empty == ['9'] and all(np.array_equal(report.trimap(p) == PET, truth(int(p.name))) for p in report.pairs[:-1])
+
+def test_an_index_without_a_colour_is_not_black(tmp_path):
+    draw = lambda i: palette(np.where(truth(i), 1, np.where(truth(i + 50), 255, 0)), [(0, 0, 0), (128, 0, 0)] + [(0, 9, k) for k in range(20)])
+    set_of(tmp_path, draw)
+    with pytest.raises(ValueError, match='(?=.*3 values)(?=.*255)'): scan_folder(tmp_path)
+    report = check(tmp_path, 6, positive='#800000', ignore=255)
+    assert any((report.trimap(pair) == BORDER).any() for pair in report.pairs)
+
+@pytest.mark.parametrize('photos, masks', [('avif', 'png'), ('jpg', 'avif')])
+def test_avif(photos, masks, tmp_path):
+    from PIL import features
+    if not features.check('avif'): pytest.skip('this Pillow reads no AVIF')
+    w, h = 160, 120
+    for i in range(4): put(photo(i, w, h), tmp_path / f'images/{i}.{photos}'); put(grey(truth(i, w, h) * 255), tmp_path / f'masks/{i}.{masks}')
+    report = scan_folder(tmp_path)
+    assert sum(((report.trimap(pair) == PET) != truth(int(pair.name), w, h)).sum() for pair in report.pairs) < .002 * 4 * w * h and report.meaning.soft == (masks == 'avif')
+
+def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path):
+    set_of(tmp_path, mask)
+    for path in (tmp_path / 'images').iterdir(): path.rename(path.with_suffix('.HEIC'))
+    with pytest.raises(ValueError, match='6 .heic files are not read'): scan_folder(tmp_path)
+    for path in (tmp_path / 'images').iterdir(): path.rename(path.with_suffix('.nii.gz'))
+    with pytest.raises(ValueError, match='6 .nii.gz files are not read'): scan_folder(tmp_path)
+
+def test_background_that_a_list_names_may_be_white(tmp_path):
+    set_of(tmp_path, lambda i: grey(~truth(i) * 255))
+    write(tmp_path / 'labelmap.txt', 'disc:0,0,0::\nbackground:255,255,255::\n')
+    check(tmp_path, 6)
+    check(tmp_path, 6, positive=0); check(tmp_path, 6, positive='all'); check(tmp_path, 6, positive='disc')
+
+def test_regions_in_a_dataset_json_leave_the_other_names(tmp_path):
+    set_of(tmp_path, classes)
+    write(tmp_path / 'dataset.json', json.dumps(dict(labels=dict(background=0, whole=[1, 2], disc=1, ring=2))))
+    check(tmp_path, 6, positive='disc,ring')
+
+def test_the_answer_for_many_numbers_is_all(tmp_path):
+    def draw(i):
+        ids = np.asarray(instances(np.uint16)(i)).copy(); ids[ids == 0] = ids.max() + 1; ids[0] = 0; return Image.fromarray(ids)
+    set_of(tmp_path, draw)
+    with pytest.raises(ValueError, match='--positive all or --positive 0'): scan_folder(tmp_path)
+
+def in_parts(root):
+    for i in range(6):
+        part = ('train', 'train', 'valid')[i % 3]
+        put(photo(i), root / f'{part}/images/{i}.png'); put(mask(i), root / f'{part}/masks [a]/{i}.png'); put(mask(i + 50), root / f'{part}/masks [b]/{i}.png')
+
+def sets_of_two(first, second, few=6):
+    def draw(root):
+        for i in range(6): put(photo(i), root / f'images/{i}.png'); put(mask(i), root / f'{first}/{i}.png')
+        for i in range(few): put(mask(i + 50), root / f'{second}/{i}.png')
+    draw.__name__ = f'{first}_{second}_{few}'
+    return draw
+
+def fewer_with_suffix(root):
+    for i in range(8): put(photo(i), root / f'{i}.png'); (i < 6) and put(mask(i), root / f'{i}_cat.png'); (i < 2) and put(mask(i + 50), root / f'{i}_dog.png')
+
+@pytest.mark.parametrize('draw, options', [
+    (sets_of_two('masks_cat', 'masks_dog', 2), dict(masks='masks_cat')), (fewer_with_suffix, dict(mask_suffix='_cat')), (sets_of_two('human_masks', 'dog_masks'), dict(masks='human_masks')),
+    (sets_of_two('flower_masks', 'leaf_masks'), dict(masks='flower_masks')), (sets_of_two('object_masks', 'part_masks'), dict(masks='object_masks')), (in_parts, dict(masks='masks [a]'))], ids=lambda x: getattr(x, '__name__', ''))
+def test_two_sets_are_asked_about_whatever_their_names_and_numbers(draw, options, tmp_path):
+    draw(tmp_path)
+    with pytest.raises(ValueError) as error: scan_folder(tmp_path)
+    assert all(f'--{name.replace("_", "-")}' in str(error.value) and value in str(error.value) for name, value in options.items()), error.value
+    check(tmp_path, 6, **options)
+
+@pytest.mark.parametrize('named', ['{place}/{i}.png', 'all/{i}_{place}.png'])
+def test_more_predictions_than_masks(named, tmp_path):
+    "What a network found is no truth, and not because there is more of it."
+    for i in range(14):
+        put(photo(i), tmp_path / ('images' if 'all' not in named else 'all') / f'{i}.png'); put(mask(i + 50), tmp_path / named.format(place='pred', i=i))
+        if i < 5: put(mask(i), tmp_path / named.format(place='gt', i=i))
+    check(tmp_path, 5)
+
+@pytest.mark.parametrize('colour', ['rgb', 'color'])
+def test_depth_beside_colour_is_no_picture(colour, tmp_path):
+    for i in range(6): put(photo(i), tmp_path / f'{colour}/{i}.png'); put(deep(i, 4000, np.uint16), tmp_path / f'depth/{i}.png'); put(mask(i), tmp_path / f'label/{i}.png')
+    assert check(tmp_path, 6).pairs[0].picture.folders == (colour,)
+
+def test_the_mask_beside_a_picture_is_its_own(tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'cat/{i}.jpg'); put(mask(i), tmp_path / f'cat/{i}_mask.png'); put(photo(i + 20), tmp_path / f'dog/{i}.jpg')
+    assert {pair.picture.folders for pair in check(tmp_path, 4).pairs} == {('cat',)}
+
+@pytest.mark.parametrize('name', ['images/c{i}.png masks/c{i}/{k}.png', 's{i}/image.png s{i}/mask_{k}.png', 'train/images/c{i}.png train/masks/c{i}/{k}.png'])
+def test_one_file_an_object_in_other_places(name, tmp_path):
+    picture, one = name.split()
+    for i in range(6):
+        put(photo(i), tmp_path / picture.format(i=i))
+        for k, part in enumerate(pieces(i)): put(grey(part * 255), tmp_path / one.format(i=i, k=k))
+    put(photo(8), tmp_path / picture.format(i=8))
+    report = check(tmp_path, 6)
+    assert len(report.pairs[0].masks) == 2 and sum(map(len, report.left_out.values())) == 1 and 'without a mask' in str(report)
+
+def test_classes_in_the_folder_of_a_picture_are_asked_about(tmp_path):
+    for i in range(6):
+        put(photo(i), tmp_path / f'images/c{i}.png'); put(mask(i), tmp_path / f'masks/c{i}/cat.png'); put(mask(i + 50), tmp_path / f'masks/c{i}/dog.png')
+    with pytest.raises(ValueError, match='(?=.*--mask-suffix cat)(?=.*--mask-suffix dog)'): scan_folder(tmp_path)
+    check(tmp_path, 6, mask_suffix='cat')
+
+@pytest.mark.parametrize('tail', ['', '_mask'])
+def test_the_whole_file_name_in_the_name_of_the_mask(tail, tmp_path):
+    for i in range(8):
+        end = ('jpg', 'png', 'JPG')[i % 3]
+        put(photo(i), tmp_path / f'p{i}.{end}'); put(mask(i), tmp_path / f'p{i}.{end.lower()}{tail}.png')
+    put(mask(20), tmp_path / f'p20.jpg{tail}.png'); put(photo(30), tmp_path / 'p30.png')
+    report = check(tmp_path, 8)
+    assert 'whole file name' in report.rule and {len(files) for files in report.left_out.values()} == {1}
+    assert len(scan_folder(tmp_path, unmasked='background').pairs) == 9
+
+def test_two_ways_of_naming_masks_are_said(tmp_path):
+    for i in range(8): put(photo(i), tmp_path / f'p{i}.jpg'); put(mask(i), tmp_path / f'p{i}_{"mask" if i % 2 else "Mask"}.png')
+    with pytest.raises(ValueError, match='name all alike.*--mask-suffix _Mask .4 masks.*--mask-suffix _mask .4 masks'): scan_folder(tmp_path)
+
+def test_links_show_nothing_twice(tmp_path):
+    two_folders(tmp_path)
+    os.symlink(tmp_path, tmp_path / 'images/self'); os.symlink(tmp_path / 'images', tmp_path / 'latest'); os.symlink(tmp_path.parent, tmp_path / 'up')
+    os.symlink(tmp_path / 'nothing.png', tmp_path / 'images/x.png')
+    check(tmp_path, 6)
+
+def test_pictures_that_are_linked_into_parts(tmp_path):
+    for i in range(6):
+        part = ('train', 'train', 'val')[i % 3]
+        put(photo(i), tmp_path / f'raw/{i}.jpg'); put(mask(i), tmp_path / f'{part}/masks/{i}.png')
+        (tmp_path / part / 'images').mkdir(exist_ok=True); os.symlink(f'../../raw/{i}.jpg', tmp_path / f'{part}/images/{i}.jpg')
+    assert {part: len(rows) for part, rows in split_folder(check(tmp_path, 6)).items()} == dict(train=4, val=2, test=0)
+
+@pytest.mark.parametrize('place', ['look.png', 'runs/a/look.png', 'sheet.png'])
+def test_our_own_sheet_is_no_picture_of_the_set(place, tmp_path):
+    from unet_course.datasets.look import write_sheet
+    for i in range(6): put(photo(i), tmp_path / f'{i}.png'); put(mask(i), tmp_path / f'{i}_mask.png')
+    before = scan_folder(tmp_path)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True); write_sheet(before, tmp_path / place)
+    after = scan_folder(tmp_path, unmasked='background')
+    assert after.fingerprint() == before.fingerprint() and str(after) == str(before) and Image.open(tmp_path / place).size[0] > 500
+
+@pytest.mark.parametrize('name', ['$x_{i}^$', os.fsdecode(b'caf\xe9{i}'), 'a\n{i}', '[x={i},y=0] (1)'])
+def test_names_that_a_drawing_or_a_shell_may_stumble_over(name, tmp_path):
+    for i in range(4): put(photo(i), tmp_path / f'$i^/{name.replace("{i}", str(i))}.png'); put(mask(i), tmp_path / f'ma[s]k/{name.replace("{i}", str(i))}.png')
+    report = scan_folder(tmp_path)
+    assert len(report.pairs) == 4 and report.fingerprint()
+    contact_sheet(report).savefig(tmp_path / 'x.png')
+
+def test_the_rule_of_nnunet_says_what_it_does(tmp_path):
+    nnunet(tmp_path)
+    assert 'same name, without _0000: imagesTr/case_000_0000.png' in scan_folder(tmp_path).rule
+
+@pytest.mark.parametrize('kinds', [('color', 'labelIds', 'instanceIds'), ('labelIds', 'color')])
+def test_photos_come_before_drawings_of_the_masks(kinds, tmp_path):
+    "The coloured version lies beside the mask, the photo in another folder."
+    for i in range(8):
+        part = 'train' if i < 6 else 'val'
+        put(photo(i), tmp_path / f'leftImg8bit/{part}/p{i}_leftImg8bit.png')
+        for kind in kinds: put(Image.merge('RGB', [mask(i, 200), mask(i, 0), mask(i, 60)]) if kind == 'color' else mask(i, 1), tmp_path / f'gtFine/{part}/p{i}_gtFine_{kind}.png')
+    assert {pair.picture.folders[0] for pair in check(tmp_path, 8).pairs} == {'leftImg8bit'}
+    for path in tmp_path.glob('leftImg8bit/*/*'): path.unlink()
+    with pytest.raises(ValueError, match='none is the mask of another'): scan_folder(tmp_path)

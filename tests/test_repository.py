@@ -100,6 +100,18 @@ def test_a_stub_that_passes_its_check_is_found(stub, fault):
         with pytest.raises(AssertionError): exec(tried, names)
 
 
+def test_a_tiny_run_takes_its_numbers_from_the_metadata_and_refuses_those_that_are_gone():
+    cell = nbformat.v4.new_code_cell('pets = synthetic_pets(640, size=64)', metadata=dict(tiny={'640, size=64': '40, size=32'}))
+    nb = nbformat.v4.new_notebook(cells=[cell])
+    assert tool.made_tiny(nb).cells[0].source == 'pets = synthetic_pets(40, size=32)'
+    with pytest.raises(AssertionError, match='is not in the cell'): tool.made_tiny(nb)
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())
+def test_numbers_of_tiny_runs_stand_in_their_cells(path):
+    tool.made_tiny(nbformat.read(path, as_version=4))
+
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())
 def test_no_definition_is_replaced_before_it_is_used(path):
     "It would be an old one left behind, or stand where a call belongs. A solution repeats its exercise by design."

@@ -64,7 +64,7 @@ def test_what_is_done_is_not_done_again(finished, small):
 def test_another_config_is_refused_and_fresh_starts_over(finished, small):
     out, configs = finished
     other = make_configs(parse_variants('exp4'), **TINY, batch_size=7)[0]
-    with pytest.raises(CourseError, match=r'recipe\.batch_size: 32 there, 7 asked for.*another --out to keep both, or delete this folder to start the run over'): run(other, *small, out, **quiet)
+    with pytest.raises(CourseError, match=r'batch_size: 32 there, 7 asked for.*--out.*delete this folder'): run(other, *small, out, **quiet)
     assert len(read_runs([out])) == 3
     assert run(configs[2], *small, out, fresh=True, **quiet)['epochs'] == 1
 
@@ -166,6 +166,26 @@ def test_published_runs_have_no_test_figures(small, tmp_path):
 
 def test_differences():
     assert differences(dict(a=1, b=dict(c=2, d=3)), dict(a=1, b=dict(c=4, d=3), e=5)) == ['b.c: 2 there, 4 asked for', 'e: None there, 5 asked for']
+
+
+def test_small_pictures_first_are_timed_at_full_size_and_counted_by_their_area(small, monkeypatch):
+    sizes, step = [], runner.train_step
+    monkeypatch.setattr(runner, 'train_step', lambda model, loss, images, *words: (sizes.append(images.shape[-1]), step(model, loss, images, *words))[1])
+    plain, = make_configs(parse_variants('exp1'), **(TINY | dict(size=64, epochs=2)))
+    halved = replace(plain, setting=replace(plain.setting, recipe=replace(plain.setting.recipe, sizes=(.5, 1))))
+    pets = synthetic_pets(60, size=64, seed=3)
+    estimate_minutes([halved], pets, small[1], 'cpu')
+    assert set(sizes) == {64}
+    train = len(small[1]['train'])
+    assert runner.images_of_run(plain, small[1]) - runner.images_of_run(halved, small[1]) == pytest.approx(train * (1 - .25))
+
+
+def test_without_checkpoints_nothing_but_the_results_is_written(small, tmp_path):
+    seen = []
+    config, = make_configs(parse_variants('exp1'), **TINY)
+    folder = RunFolder(tmp_path / config.folder)
+    run(config, *small, tmp_path, log=lambda line: seen.append(folder.checkpoint.exists()), checkpoint_minutes=None)
+    assert folder.done and not any(seen)
 
 
 def test_estimate_is_positive_and_grows(small):

@@ -26,7 +26,7 @@ def test_the_same_run_made_twice_counts_once(finished, tmp_path):
 def test_a_table_holds_runs_of_the_same_pictures_and_the_same_recipe(finished, tmp_path):
     for name, change in dict(a={}, b=dict(test=dict(images=5)), c=dict(recipe=dict(lr=.5)), d=dict(config=dict(loss=dict(pos_weight=1.0)))).items(): changed_copy(finished, tmp_path / name, **change)
     rows = read_runs([tmp_path])
-    assert sorted((row['setting'].recipe.lr, row['setting'].loss, row['test_images']) for row in rows) == [(.003, '', 5), (.003, '', 12), (.003, 'pos_weight 1.0', 12), (.5, '', 12)]
+    assert sorted((row['setting'].recipe.lr, row['setting'].loss, row['test_images']) for row in rows) == [(.02, '', 5), (.02, '', 12), (.02, 'pos_weight 1.0', 12), (.5, '', 12)]
     text = results_table(rows)
     assert text.count('| exp1 `mp-tr-bce` |') == 4 and '±' not in text.replace('mean ±', '') and '1 epoch, lr 0.5, border' in text and 'pos_weight 1.0' in text
     assert '42 training and 5 test images' in text and '42 training and 12 test images' in text and 'training and' not in results_table(rows[:1])

@@ -1,14 +1,11 @@
 """Chapter 04: formats, schedule, one step, files, and runs that are stopped and go on."""
-import json
 import math
 import os
 import platform
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +83,17 @@ def test_images_without_a_pet_choose_no_epoch(small):
         def forward(self, images): return images[:, :1] * 0 - 9
     result = validate(Nothing(), WeightedBCE(), TrainingData(extra, with_empty).val(Recipe()))
     assert result['iou'] == result['iou_threshold'] == result['dice'] == result['predicted'] == 0 < result['true'] < 0.2
+
+
+@pytest.mark.parametrize('memory, where', [(4, 'gpu'), (3.9, 'host')])
+def test_pictures_beyond_a_share_of_the_gpus_memory_stay_on_the_host(small, monkeypatch, memory, where):
+    "A quarter of the memory may hold pictures; what is larger is moved by the batch."
+    pets, split = small
+    size, moved = pets.images.nbytes + pets.trimaps.nbytes, []
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (0, int(memory * size)))
+    monkeypatch.setattr(type(pets), 'to', lambda self, device: moved.append(device) or self)
+    data = TrainingData(pets, split, device='cuda')
+    assert moved == ([torch.device('cuda')] if where == 'gpu' else []) and data.pets is pets
 
 
 def test_a_batch_that_batch_norm_cannot_take_is_said_before_training():
@@ -212,10 +220,10 @@ class StopAt(Exception):
     def after_epoch(self, trainer): self.after_step(trainer)
 
 
-@pytest.mark.parametrize('ema_decay', [0.0, 0.9])
+@pytest.mark.parametrize('change', [{}, dict(ema_decay=0.9), dict(optimizer='muon', lr=.02, schedule='linear', sizes=(.5, 1), augmented='flip')], ids=['plain', 'average', 'muon'])
 @pytest.mark.parametrize('stop_at', [(0, 1), (0, 2), (1, 0), (1, 2)])
-def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, ema_decay, stop_at):
-    recipe, path = Recipe(epochs=2, batch_size=8, ema_decay=ema_decay), tmp_path / 'last.ckpt'
+def test_a_stopped_run_goes_on_bit_for_bit(small, tmp_path, change, stop_at):
+    recipe, path = Recipe(epochs=2, batch_size=8, **change), tmp_path / 'last.ckpt'
     whole = make_trainer(small, recipe=recipe)
     whole.fit()
     with pytest.raises(StopAt): make_trainer(small, recipe=recipe, callbacks=[Checkpoint(path, 0), StopAt(*stop_at)]).fit()

@@ -35,10 +35,11 @@ def execute(path: Path, tiny: bool = False):
     "The notebook at `path` (a node), run top to bottom in its own folder by a fresh kernel; nothing is written. Tiny runs also try the untouched exercises."
     from nbclient import NotebookClient
     nb = nbformat.read(path, as_version=4)
-    if tiny: nb = with_stubs_tried(nb)
+    if tiny: nb = made_tiny(with_stubs_tried(nb))
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])), PYTHONWARNINGS='default,ignore::DeprecationWarning')  # libraries' words to each other
     if tiny: env['UNET_COURSE_TINY'] = '1'
     client = NotebookClient(nb, timeout=TIMEOUT, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}})
+    client.widget_registry.clear()  # its answers to Output widgets share a socket with the kernel's replies, and one may go unnoticed (nbclient's issue 312)
     with client.setup_kernel(env=env, cwd=str(path.parent)):
         for i, cell in enumerate(nb.cells): client.execute_cell(cell, i)
     return nb
@@ -90,11 +91,27 @@ def with_stubs_tried(nb):
     return nb
 
 
+def made_tiny(nb):
+    "The notebook with smaller numbers, where a cell's metadata say so: `tiny` has what stands in the cell, and what stands there in a tiny run."
+    for cell in nb.cells:
+        for shown, tiny in cell.metadata.get('tiny', {}).items():
+            assert shown in cell.source, f'{shown!r} is not in the cell any more:\n{cell.source}'
+            cell.source = cell.source.replace(shown, tiny)
+    return nb
+
+
+def is_plumbing(source: str) -> bool:
+    "True of a cell that the site folds or leaves out; JupyterLab shows it collapsed."
+    return bool(re.search(r'^#\| (code-fold: true|echo: false|include: false|hide$|default_exp )', source, re.M))
+
+
 def tidy(nb):
     "The notebook with what must not be stored removed: widget state, timings, and outputs of cells marked `#| output: false`."
     nb.metadata.pop('widgets', None)
     nb.metadata.pop('language_info', None)
     nb.metadata['kernelspec'] = dict(display_name='python3', language='python', name='python3')
+    for cell in nb.cells:
+        if cell.cell_type == 'code' and is_plumbing(cell.source): cell.metadata['jupyter'] = dict(source_hidden=True)
     for i in solutions(nb):
         for j in outcome(nb, i): nb.cells[j].metadata['jupyter'] = dict(outputs_hidden=True, source_hidden=True)  # of hidden outputs alone JupyterLab shows the first line
     for cell in nb.cells:

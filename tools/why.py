@@ -1,32 +1,34 @@
 """The small experiments behind the chapters' design choices: one change at a time, judged on validation images alone.
 
-    python tools/why.py norm skips depth width       these four, or those named; a stopped one goes on
-    python tools/why.py norm --epochs 1 --data synthetic --out /tmp/why    a quick look, no photographs
+    python tools/why.py --list                       the arms, and the question that each belongs to
+    python tools/why.py no_norm --seed 100           one run of some minutes; stopped, it goes on when called again
+    python tools/why.py no_norm --seed 0 --data synthetic --size 32 --epochs 1 --out /tmp/why    a quick look, no photographs
 
-Each question has a few arms. An arm is a small subclass of `UNet` (or `UNet` itself with another argument), trained from two seeds at
-width 16 on photographs of 64x64 pixels by one fixed recipe. What an arm reached is kept in results/why/<question>.json, where chapters 01
-and 02 read it. The test split is never built.
+An arm is a small subclass of `UNet`, or `UNet` itself with another argument. Each is trained by the course's recipe with exp1's loss, on
+photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01 and 02 read it.
+The test split is never built.
 """
 import argparse
 import json
-import math
 import sys
-import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from unet_course.blocks import DoubleConv  # noqa: E402
-from unet_course.data import batches, course_split  # noqa: E402
+from unet_course.blocks import UPSAMPLE, DoubleConv  # noqa: E402
+from unet_course.data import course_split  # noqa: E402
 from unet_course.datasets.oxford_pets import load_pets  # noqa: E402
 from unet_course.datasets.synthetic import synthetic_pets  # noqa: E402
-from unet_course.factory import UNet, count_macs, count_parameters, create_model  # noqa: E402
-from unet_course.losses import WeightedBCE, iou  # noqa: E402
-from unet_course.runs.evaluation import THRESHOLDS, counts_at  # noqa: E402
-from unet_course.support.device import choose_amp  # noqa: E402
-from unet_course.support.files import write_json  # noqa: E402
+from unet_course.experiments import PRESETS, PROTOCOLS, POS_WEIGHT  # noqa: E402
+from unet_course.factory import UNet, count_macs, count_parameters, create_model, pad_to_multiple  # noqa: E402
+from unet_course.losses import WeightedBCE  # noqa: E402
+from unet_course.runs.callbacks import Checkpoint, Progress  # noqa: E402
+from unet_course.support.device import amp_name, choose_amp  # noqa: E402
+from unet_course.support.files import TrainingError, write_json  # noqa: E402
+from unet_course.training import Trainer, TrainingData  # noqa: E402
 
 
 class NoNormUNet(UNet):
@@ -46,21 +48,30 @@ class GroupNormUNet(UNet):
                 for i in (1, 4): block[i] = nn.GroupNorm(8, block[i].num_features)
 
 
+class OneConvUNet(UNet):
+    "A U-Net with one convolution a stage."
+    def __init__(self, **config):
+        super().__init__(**config)
+        for block in self.modules():
+            if isinstance(block, DoubleConv): del block[3:]
+
+
 class AddUNet(UNet):
-    "A U-Net whose decoder adds the skip connection to what comes from below; both sides of the pictures divide by 2**depth."
+    "A U-Net whose decoder adds the skip connection to what comes from below."
     def __init__(self, **config):
         super().__init__(**config)
         self.decoder = nn.ModuleList(DoubleConv(decode[3].out_channels, decode[3].out_channels) for decode in self.decoder)
 
-    def forward(self, x):
-        skips = []
+    def forward(self, images):
+        height, width = images.shape[-2:]
+        x, skips = pad_to_multiple(images, 2**len(self.down)), []
         for encode, down in zip(self.encoder, self.down):
             x = encode(x)
             skips.append(x)
             x = down(x)
         x = self.bottleneck(x)
         for up, decode in zip(self.up, self.decoder): x = decode(self.join(skips.pop(), up(x)))
-        return self.head(x)
+        return self.head(x)[..., :height, :width]
 
     def join(self, skip, up): return skip + up
 
@@ -70,99 +81,115 @@ class NoSkipUNet(AddUNet):
     def join(self, skip, up): return up
 
 
-def arms(question: str) -> list:  # (name, class, config, peak of the learning rate)
-    "Return the arms of a question."
-    base = dict(base_width=16, depth=4)
-    kinds = {'batch norm': UNet, 'no norm': NoNormUNet, 'group norm': GroupNormUNet}
-    return dict(
-        norm=[(name, kind, base, lr) for lr in (3e-3, 1e-3) for name, kind in kinds.items()],
-        skips=[('concatenate', UNet, base, 3e-3), ('add', AddUNet, base, 3e-3), ('none', NoSkipUNet, base, 3e-3)],
-        depth=[(f'depth {d}', UNet, base | dict(depth=d), 3e-3) for d in (4, 3, 2, 5)],
-        width=[(f'width {w}', UNet, dict(base_width=w, depth=4), 3e-3) for w in (16, 8, 32, 64)])[question]
+def transposed_3x3(channels: int) -> nn.Module:  # [B, C, H, W] -> [B, C/2, 2H, 2W]
+    "Return a 3x3 transposed convolution with stride 2: its stamps overlap."
+    return nn.ConvTranspose2d(channels, channels // 2, kernel_size=3, stride=2, padding=1, output_padding=1)
 
 
-def train(net, pets, split, epochs, lr, seed, amp) -> list[dict]:  # a row an epoch
-    "Return validation IoU after each epoch of AdamW on a one-cycle schedule, without augmentation; the loss is exp1's."
-    loss_of, steps = WeightedBCE(3.0), epochs * math.ceil(len(split['train']) / 32)
-    net.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=1e-2, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=.3, cycle_momentum=False)
-    rows, started = [], time.process_time()
-    for epoch in range(epochs):
-        net.train()
-        for images, targets in batches(pets, split['train'], 32, seed=seed, epoch=epoch):
-            with torch.autocast('cpu', amp or torch.bfloat16, enabled=amp is not None): logits = net(images)
-            optimizer.zero_grad()
-            loss_of(logits, targets).backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-        rows.append(dict(epoch=epoch + 1, **validate(net, pets, split['val']), cpu_seconds=round(time.process_time() - started, 1)))
-    return rows
+def bilinear_conv(channels: int) -> nn.Module:  # [B, C, H, W] -> [B, C/2, 2H, 2W]
+    "Return `ups` with bilinear interpolation in the place of nearest neighbour."
+    return nn.Sequential(nn.Upsample(scale_factor=2, mode='bilinear', align_corners=False),
+                         nn.Conv2d(channels, channels // 2, kernel_size=3, padding=1))
 
 
-@torch.inference_mode()
-def validate(net, pets, index) -> dict:
-    "Return the mean IoU of the validation images at the best of the 19 thresholds, and that threshold."
-    net.eval()
-    counts = torch.cat([counts_at(net(images).sigmoid(), targets, THRESHOLDS) for images, targets in batches(pets, index, 64)])
-    at = iou(counts).mean(0)
-    return dict(val_iou=round(at.max().item(), 5), threshold=THRESHOLDS[int(at.argmax())])
+@dataclass
+class Arm:
+    "One network of a question, or one way to train it."
+    questions: dict  # of each question that it belongs to: what the arm is called there
+    kind: type = UNet
+    config: tuple = ()     # (argument, value) pairs other than width 16 and depth 4
+    rate: float = 1.0      # times the recipe's learning rates
+    recipe: tuple = ()     # (field, value) pairs other than the course's recipe
+
+    def make(self, seed: int) -> UNet:
+        "Return the network: `create_model`'s weights wherever it has them, so that arms with one seed start alike."
+        config = dict(base_width=16, depth=4) | dict(self.config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = self.kind(**config)
+        ours, fresh = net.state_dict(), create_model(config, seed=seed).state_dict()
+        net.load_state_dict({name: value for name, value in fresh.items() if name in ours and ours[name].shape == value.shape}, strict=False)
+        return net
+
+
+MODES = dict(tr_3x3=transposed_3x3, bilinear=bilinear_conv)  # up modes of these experiments alone
+ARMS = dict(
+    base=Arm(dict(norm='batch norm', depth='depth 4', skips='concatenate', width='width 16', stamps='2x2', convolutions='two', optimizer='Muon', sizes='small first')),
+    adamw=Arm(dict(optimizer='AdamW'), recipe=(('optimizer', 'adamw'), ('lr', 3e-3))),
+    full_size=Arm(dict(sizes='full size'), recipe=(('sizes', (1,)),)),
+    no_norm=Arm(dict(norm='no norm'), NoNormUNet),
+    no_norm_third=Arm(dict(norm='no norm, a third of the rate'), NoNormUNet, rate=1 / 3),
+    group_norm=Arm(dict(norm='group norm'), GroupNormUNet),
+    depth_2=Arm(dict(depth='depth 2'), config=(('depth', 2),)),
+    depth_3=Arm(dict(depth='depth 3'), config=(('depth', 3),)),
+    depth_5=Arm(dict(depth='depth 5'), config=(('depth', 5),)),
+    add=Arm(dict(skips='add'), AddUNet),
+    no_skips=Arm(dict(skips='none'), NoSkipUNet),
+    width_8=Arm(dict(width='width 8'), config=(('base_width', 8),)),
+    width_32=Arm(dict(width='width 32'), config=(('base_width', 32),)),
+    width_64=Arm(dict(width='width 64'), config=(('base_width', 64),)),
+    tr_3x3=Arm(dict(stamps='3x3'), config=(('upsample_mode', 'tr_3x3'),)),
+    one_conv=Arm(dict(convolutions='one'), OneConvUNet),
+    ups=Arm(dict(enlarging='nearest'), config=(('upsample_mode', 'ups'),)),
+    bilinear=Arm(dict(enlarging='bilinear'), config=(('upsample_mode', 'bilinear'),)))
+
+
+def recipe_of(arm: Arm, epochs: int):
+    "Return the course's recipe with that many epochs, and with the arm's changes."
+    recipe = PROTOCOLS['course']
+    rates = {name: getattr(recipe, name) * arm.rate for name in ('lr', 'adam_lr') if hasattr(recipe, name)}
+    return replace(recipe, epochs=epochs, **(rates | dict(arm.recipe)))
+
+
+def run(name: str, seed: int, args) -> dict | None:  # what was stored; None if it was there
+    "Train an arm from a seed and store what it reached; a stopped run goes on from its checkpoint."
+    arm, path = ARMS[name], args.out / f'{name}-seed{seed}.json'
+    recipe = recipe_of(arm, args.epochs)
+    setting = dict(data=args.data, size=args.size, recipe=asdict(recipe), loss=f'WeightedBCE({POS_WEIGHT})')
+    setting = json.loads(json.dumps(setting))  # tuples as a file has them
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding='utf-8'))
+        changed = [key for key, value in setting.items() if stored[key] != value]
+        if changed: sys.exit(f'{path} is of another {", ".join(changed)}: give another --out, or delete it')
+        return None
+    pets = load_pets(None, args.size) if args.data == 'pets' else synthetic_pets(200, args.size)
+    split = {part: rows for part, rows in course_split(pets).items() if part != 'test'}
+    amp = choose_amp('auto', torch.device('cpu'))
+    net, checkpoint, failed = arm.make(seed), path.with_suffix('.ckpt'), None
+    cost = dict(parameters=count_parameters(net), macs=count_macs(net, args.size))
+    callbacks = Progress(lambda line: print(name, line, flush=True)), Checkpoint(checkpoint, minutes=1)
+    trainer = Trainer(net, WeightedBCE(POS_WEIGHT), TrainingData(pets, split), recipe, callbacks, seed, amp)
+    try: trainer.fit()
+    except TrainingError as error: failed = str(error)  # a result too: this arm cannot be trained so
+    best = trainer.best or dict(score=0.0, epoch=0)
+    stored = dict(arm=name, questions=arm.questions, seed=seed, network=arm.kind.__name__, config=net.config, images={part: len(rows) for part, rows in split.items()},
+                  **setting, amp=amp_name(amp), torch=torch.__version__, **cost, val_iou=round(best['score'], 5), epoch=best['epoch'], failed=failed,
+                  processor_seconds=round(sum(row['processor_seconds'] for row in trainer.history), 1),
+                  history=[{key: row[key] for key in ('epoch', 'train_loss', 'val_loss', 'val_iou', 'val_iou_threshold', 'val_threshold', 'processor_seconds')} for row in trainer.history])
+    write_json(stored, path)
+    checkpoint.unlink(missing_ok=True)
+    return stored
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('questions', nargs='+', choices=['norm', 'skips', 'depth', 'width'])
-    parser.add_argument('--epochs', type=int, default=4)
+    parser.add_argument('arm', nargs='?', choices=ARMS)
+    parser.add_argument('--seed', type=int, default=100, help='100 and 101 are kept: not those of the experiments')
+    parser.add_argument('--epochs', type=int, default=PRESETS['laptop']['epochs'])
     parser.add_argument('--size', type=int, default=64)
-    parser.add_argument('--seeds', type=int, nargs='+', default=[100, 101], help='not those of the experiments')
     parser.add_argument('--data', choices=['pets', 'synthetic'], default='pets')
-    parser.add_argument('--out', type=Path, default=Path('results/why'))
+    parser.add_argument('--out', type=Path, default=Path(__file__).resolve().parent.parent / 'results/why')
+    parser.add_argument('--list', action='store_true')
     args = parser.parse_args()
+    if args.list:
+        for name, arm in ARMS.items(): print(f'{name:14}', ', '.join(f'{question}: {label}' for question, label in arm.questions.items()))
+        return
+    if not args.arm: parser.error('name an arm; --list says which there are')
     torch.set_num_threads(1)
-    amp = choose_amp('auto', torch.device('cpu'))
-    pets = load_pets(None, args.size) if args.data == 'pets' else synthetic_pets(200, args.size)
-    split = {part: rows for part, rows in course_split(pets).items() if part != 'test'}
+    UPSAMPLE.update(MODES)
     args.out.mkdir(parents=True, exist_ok=True)
-    for seed in args.seeds:
-        for question in args.questions: run_arms(question, seed, pets, split, args, amp)
+    done = run(args.arm, args.seed, args)
+    print(f'{args.arm}, seed {args.seed}: ' + (f'validation IoU {done["val_iou"]:.4f} in {done["processor_seconds"]:.0f} s' if done else 'there already'))
 
 
-def run_arms(question, seed, pets, split, args, amp):
-    "Train the arms of a question from one seed, but for those that are there; write each as it ends."
-    path = args.out / f'{question}.json'
-    setting = dict(question=question, data=args.data, size=args.size, epochs=args.epochs, images={part: len(rows) for part, rows in split.items()},
-                   recipe='AdamW, one cycle, batches of 32, gradient norm at most 1, no augmentation, weighted BCE', amp=str(amp), torch=torch.__version__)
-    kept = json.loads(path.read_text()) if path.exists() else setting | dict(runs=[])
-    if changed := [name for name in ('data', 'size', 'epochs') if kept[name] != setting[name]]:
-        sys.exit(f'{path} holds runs of another {", ".join(changed)}: give another --out')
-    for name, kind, config, lr in arms(question):
-        run = dict(arm=name, seed=seed, learning_rate=lr, network=f'{kind.__name__}(base_width={config["base_width"]}, depth={config["depth"]})')
-        if any(all(old[key] == run[key] for key in run) for old in kept['runs']): continue
-        kept['runs'].append(run | (measured(run, args.out, setting) or measure(kind, config, pets, split, args, run, amp)))
-        write_json(kept, path)
-        print(question, name, lr, seed, kept['runs'][-1]['history'][-1], flush=True)
-
-
-def measure(kind, config, pets, split, args, run, amp) -> dict:
-    "Return what a network costs and reached: parameters, multiply-adds, a row an epoch."
-    torch.manual_seed(run['seed'])
-    net = kind(**config)
-    fresh = create_model(config, seed=run['seed']).state_dict()  # the same start for all arms, where they have the same weights
-    own = net.state_dict()
-    net.load_state_dict({k: v for k, v in fresh.items() if k in own and own[k].shape == v.shape}, strict=False)
-    cost = dict(parameters=count_parameters(net), macs=count_macs(net, args.size))
-    return cost | dict(history=train(net, pets, split, args.epochs, run['learning_rate'], run['seed'], amp))
-
-
-def measured(run, folder, setting) -> dict | None:
-    "Return what the same network reached under the same setting for another question, if it was trained already."
-    for path in sorted(folder.glob('*.json')):
-        other = json.loads(path.read_text())
-        if any(other[key] != setting[key] for key in setting if key != 'question'): continue
-        for old in other['runs']:
-            if all(old[key] == run[key] for key in ('network', 'seed', 'learning_rate')): return {key: old[key] for key in ('parameters', 'macs', 'history')}
-
-
-if __name__ == '__main__':
-    main()
+if __name__ == '__main__': main()

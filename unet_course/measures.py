@@ -80,11 +80,11 @@ def reliability(
     bins: int = 15,  # of equal width on 0..1; a boundary belongs to the bin above it
 ) -> torch.Tensor:  # float64 [bins, 3], on the CPU
     "Return for every bin: pixels, sum of probabilities, sum of targets; tables of batches add up."
-    p, y, counted = (x.cpu() for x in _counted_probs(probs, targets))
-    p, y = p[counted].double(), y[counted].double()
+    p, y, counted = _counted_probs(probs, targets)
+    p, y = _double(p[counted]), _double(y[counted])
     index = (p * bins).long().clamp(0, bins - 1)
     weights = torch.ones_like(p), p, y
-    return torch.stack([torch.bincount(index, w, minlength=bins) for w in weights], 1)
+    return torch.stack([torch.bincount(index, w, minlength=bins) for w in weights], 1).cpu()
 
 # %% ../nbs/workshop/measures.ipynb #c0a7517e
 THRESHOLDS = [round(0.05 * k, 2) for k in range(1, 20)]  # where masks may be cut

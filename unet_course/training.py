@@ -20,6 +20,7 @@ from .data import AUGMENTATION, IGNORE
 from .datasets.loader import check_training, TrainingData
 from .losses import accuracy, dice, iou
 from .measures import counts_at, THRESHOLDS
+from .muon import Muon
 from .support.device import peak_memory_mb
 from .support.files import CourseError, TrainingError
 
@@ -29,49 +30,71 @@ class Recipe:
     "How a network is trained; the fields are the whole difference between the protocols."
     epochs: int = 15              # passes over the training images
     batch_size: int = 32          # images a step, over all processes
-    optimizer: str = 'adamw'      # 'adamw' or 'adam'
+    optimizer: str = 'adamw'      # 'adamw', 'adam' or 'muon'
     lr: float = 3e-3              # learning rate; the peak of the schedule if there is one
-    weight_decay: float = 1e-2    # AdamW's decay, on convolution weights only
-    schedule: str = 'one_cycle'   # 'one_cycle' or 'none'
+    adam_lr: float = 3e-3         # with 'muon': the rate of what AdamW trains beside it
+    weight_decay: float = 1e-2    # of AdamW and Muon, on convolution weights only
+    schedule: str = 'one_cycle'   # 'one_cycle', 'linear' (a straight fall) or 'none'
+    sizes: tuple = (1,)           # shares of the full side; the epochs are divided among them
     max_grad_norm: float | None = 1.0  # a longer gradient is shortened to it; None: never
     augmented: bool | str = True  # by all of `data.AUGMENTATION`, or by some: 'scale,shift'
     ema_decay: float = 0.0        # of the exponential moving average of the weights; 0: none
     select: str = 'iou_threshold' # best epoch: highest 'iou_threshold' or 'iou', lowest 'loss'
 
     def __post_init__(self):
-        allowed = dict(optimizer=('adamw', 'adam'), schedule=('one_cycle', 'none'),
+        allowed = dict(optimizer=('adamw', 'adam', 'muon'), schedule=('one_cycle', 'linear', 'none'),
                        select=('iou_threshold', 'iou', 'loss'))
         for name, values in allowed.items():
             if (value := getattr(self, name)) not in values:
                 raise CourseError(f'{name}={value!r}: use one of {", ".join(values)}')
-        for name, low in dict(epochs=1, batch_size=1, lr=1e-12, ema_decay=0).items():
+        low = dict(epochs=1, batch_size=1, lr=1e-12, adam_lr=1e-12, weight_decay=0, ema_decay=0)
+        for name, low in low.items():
             if not (value := getattr(self, name)) >= low:
                 raise CourseError(f'{name}={value}: must be at least {low}')
         if self.ema_decay >= 1: raise CourseError(f'ema_decay={self.ema_decay}: must be below 1')
+        if not self.sizes or not all(0 < share <= 1 for share in self.sizes) or self.sizes[-1] != 1:
+            raise CourseError(f'sizes={self.sizes}: shares above 0, at most 1, and the last one 1')
         names = self.augmented.split(',') if isinstance(self.augmented, str) else []
         if unknown := ', '.join(sorted(set(names) - set(AUGMENTATION))):
             raise CourseError(f'augmented={self.augmented!r}: {unknown} is none of '
                               f'{", ".join(AUGMENTATION)}; True means all of them')
+
+    def side(self,
+        epoch: int,  # 0, 1, ...
+        full: int,   # pixels, of the images
+    ) -> int:
+        "Return the side of an epoch's training images: `full` times a share, but at least 32."
+        share = self.sizes[math.ceil((epoch + 1) * len(self.sizes) / self.epochs) - 1]
+        return max(round(full * share), min(full, 32))
 
 # %% ../nbs/04_training.ipynb #b790bc11
 def make_optimizer(
     model: nn.Module,  # what is trained
     recipe: Recipe,    # optimizer, rate, decay, schedule
     steps: int,        # optimizer steps in the whole run
+    amp: torch.dtype | None = None,  # number format of autocast: Muon computes in it, too
 ) -> tuple:  # (optimizer, scheduler or None)
     "Return the optimizer of `recipe` and its learning-rate schedule over `steps` steps."
     fused = next(model.parameters()).device.type in ('cpu', 'cuda')  # one kernel for a whole update
+    decayed = [p for p in model.parameters() if p.ndim > 1]  # convolution weights
+    plain = [p for p in model.parameters() if p.ndim <= 1]  # biases, batch norm's parameters
     if recipe.optimizer == 'adam':
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=fused)
-    else:
-        decayed = [p for p in model.parameters() if p.ndim > 1]  # convolution weights
-        plain = [p for p in model.parameters() if p.ndim <= 1]  # biases, batch norm's parameters
+    elif recipe.optimizer == 'adamw':
         groups = [dict(params=decayed, weight_decay=recipe.weight_decay),
                   dict(params=plain, weight_decay=0.0)]
         optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
+    else:
+        heads = [p for p in decayed if len(p) == 1]  # one channel out: a single row, no matrix
+        matrices = [p for p in decayed if len(p) > 1]
+        groups = [dict(params=matrices, lr=recipe.lr, weight_decay=recipe.weight_decay, muon=True),
+                  dict(params=heads + plain, lr=recipe.adam_lr, weight_decay=0.0)]
+        optimizer = Muon(groups, dtype=amp or torch.float32, fused=fused)
     if recipe.schedule == 'none': return optimizer, None
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.lr, total_steps=max(steps, 2), pct_start=0.3, cycle_momentum=False)
+        optimizer, max_lr=[group['lr'] for group in optimizer.param_groups],
+        total_steps=max(steps, 2), pct_start=0.3, cycle_momentum=False,
+        anneal_strategy='linear' if recipe.schedule == 'linear' else 'cos')
 
 # %% ../nbs/04_training.ipynb #ffafa329
 def train_step(
@@ -169,7 +192,8 @@ class Trainer:
         self.loss_function, self.data, self.recipe = loss_function, data, recipe
         self.callbacks, self.seed, self.amp = callbacks, seed, amp
         self.steps = data.steps(recipe)  # an epoch's
-        self.optimizer, self.schedule = make_optimizer(model, recipe, recipe.epochs * self.steps)
+        self.optimizer, self.schedule = make_optimizer(
+            model, recipe, recipe.epochs * self.steps, amp)
         self.scaler = torch.amp.GradScaler(data.device.type, enabled=amp == torch.float16)
         self.average = None  # of the weights and batch norm's buffers
         if recipe.ema_decay:
@@ -217,7 +241,8 @@ class Trainer:
             raise TrainingError(f'validation loss {result["loss"]:g}: impossible; is it right?')
         loss, steps, right, counted = self.sums.tolist()
         self.history.append(dict(
-            epoch=self.epoch + 1, train_loss=loss / steps, train_accuracy=right / max(1, counted),
+            epoch=self.epoch + 1, side=self.recipe.side(self.epoch, self.data.pets.size),
+            train_loss=loss / steps, train_accuracy=right / max(1, counted),
             **{f'val_{name}': value for name, value in result.items()},
             lr=self.lr, skipped_steps=self.skipped, one_class=int(result['predicted'] in (0, 1)),
             seconds=round(self.seconds, 2), processor_seconds=round(self.processor_seconds, 2),

@@ -25,7 +25,8 @@ from .decoding import mask_values, number_range, picture_facts, read_picture
 from .groups import find_groups, split_groups
 from .look import contact_sheet, report_text, some
 from .meaning import Meaning, decide
-from .pairing import Candidate, File, list_files
+from .pairing import Candidate
+from .listing import File, list_files
 from .sidecars import class_names, listed_parts, object_classes
 from ..support.files import CourseError
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..data import BORDER, PET
 from .decoding import each, read_picture, spread
+from .listing import SHEET
 from ..support.files import save_atomic
 
 # %% ../../nbs/workshop/datasets/look.ipynb #2beb666b
@@ -165,6 +166,7 @@ def contact_sheet(
         trimap = Image.fromarray(report.trimap(pair)).resize(image.size, Image.Resampling.NEAREST)
         return np.asarray(image), np.asarray(trimap)
 
+    plain = lambda text: text.encode('utf-8', 'replace').decode().replace('\n', ' ')
     notes = {}
     for note in ('resized', 'turned', 'unsure', 'empty'):
         notes |= dict.fromkeys(getattr(report, note), dict(unsure='turned: right?').get(note, note))
@@ -179,12 +181,13 @@ def contact_sheet(
         draw_outline(ax, trimap == BORDER, '#00c8ff')
         draw_outline(ax, trimap == PET, '#ffe100')
         note = f', {notes[pair.name]}' if pair.name in notes else ''
-        ax.set_title(f'{pair.name[-34:]}\n{pair.share:.1%} positive{note}', fontsize=8)
+        ax.set_title(f'{plain(pair.name)[-34:]}\n{pair.share:.1%} positive{note}', fontsize=8,
+                     parse_math=False)
     for ax in fig.axes: ax.axis('off')
     for ax in list(fig.axes)[len(chosen):]: ax.remove()
     ignored = ', blue: ignored' if report.meaning.ignored else ''
-    fig.suptitle(f'{report.root.resolve().name}: {len(chosen)} of {len(report.pairs)} pairs; '
-                 f'yellow: what is to be found{ignored}', fontsize=10)
+    title = f'{plain(report.root.resolve().name)}: {len(chosen)} of {len(report.pairs)} pairs'
+    fig.suptitle(f'{title}; yellow: what is to be found{ignored}', fontsize=10, parse_math=False)
     return fig
 
 # %% ../../nbs/workshop/datasets/look.ipynb #37d4f58f
@@ -194,5 +197,5 @@ def write_sheet(
 ) -> Path:
     "Write the contact sheet."
     drawn = io.BytesIO()
-    contact_sheet(report).savefig(drawn, format='png')
+    contact_sheet(report).savefig(drawn, format='png', metadata=dict(Title=SHEET))
     return save_atomic(lambda file: file.write(drawn.getvalue()), path)

@@ -22,7 +22,7 @@ VOC = [colour(*(sum((i >> 3 * bit + channel & 1) << 7 - bit for bit in range(3))
 LISTS = ('codes.txt', 'class_names.txt', 'label_names.txt', 'labels.txt', 'classes.txt')
 TABLES = ('labelmap.txt', 'label_colors.txt', 'class_dict.csv', '_classes.csv', 'classes.csv')
 JSON = ('dataset.json', 'meta.json', 'obj_class_to_machine_color.json')
-NOTHING = ('background', '_background_', 'bg', 'unlabeled', 'unlabelled')  # small letters
+NOTHING = ('background', '_background_', 'bg', 'unlabeled', 'unlabelled', '__bg__')  # small letters
 
 # %% ../../nbs/workshop/datasets/sidecars.ipynb #fe5f15b6
 def names_of_list(
@@ -55,6 +55,7 @@ def names_of_json(
     "Return the names by value (nnU-Net) or by colour (Supervisely)."
     if file == 'dataset.json':  # name: value; in older sets value: name
         pairs = content['labels'].items()
+        pairs = [pair for pair in pairs if not isinstance(pair[1], list)]  # no regions
         return {int(k) if k.isdecimal() else v: str(v) if k.isdecimal() else k for k, v in pairs}
     if file == 'meta.json':
         return {colour(*bytes.fromhex(kind['color'].lstrip('#'))): kind['title']

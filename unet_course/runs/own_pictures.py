@@ -16,7 +16,7 @@ import torch
 
 from ..data import AUGMENTATION, Pets, make_targets
 from ..datasets.folder import FolderReport, read_folder, split_folder
-from ..experiments import PRESETS, PROTOCOLS, RunConfig, Setting, Variant, parse_variants
+from ..experiments import OWN_PICTURES, PRESETS, PROTOCOLS, RunConfig, Setting, Variant, parse_variants
 from ..losses import pos_weight_from
 from ..prediction import Segmenter
 from ..support.files import CourseError, package_folder
@@ -127,7 +127,8 @@ def own_runs(
     size = size or (start.size if start else PRESETS[preset]['size'])
     pets, report = read_folder(root, size, **options)
     split = split_folder(report)
-    border, recipe, images = 'background', PROTOCOLS[protocol], len(split['train'])
+    border, images = 'background', len(split['train'])
+    recipe = OWN_PICTURES if protocol == 'course' else PROTOCOLS[protocol]
     if report.meaning.ignored: border = 'ignore'
     if batch_size is None and images < 8 * recipe.batch_size:
         batch_size = min(SMALL_BATCH, images)

@@ -19,11 +19,11 @@ from PIL import Image
 
 from ..data import PET
 from ..datasets.synthetic import draw_pet
-from ..prediction import Segmenter
+from ..prediction import find_weights, Segmenter
 from ..support.files import (
     CourseError, course_folder, package_folder, read_json, write_json)
 from ..support.pictures import open_photo
-from .export import export_onnx, find_weights, refuse_twins
+from .export import export_all
 from .panels import mask_iou
 
 # %% ../../nbs/workshop/views/page.ipynb #0d1e000a
@@ -132,8 +132,7 @@ def write_playground(
                               f"of onnxruntime-web {files['version']}")
         if integrity(file.read_bytes()) != part['integrity']:
             raise CourseError(f"{file}: not the file of onnxruntime-web {files['version']}")
-    refuse_twins(sources)
-    models = [export_onnx(name, out / 'models', precision, log) for name in sources]
+    models = export_all(sources, out / 'models', precision, log)
     if runtime and Path(runtime).resolve() != (out / 'runtime').resolve():
         (out / 'runtime').mkdir(exist_ok=True)
         for part in parts:
