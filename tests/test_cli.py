@@ -13,7 +13,7 @@ from PIL import Image
 
 from conftest import ROOT
 from unet_course import __version__, cli
-from unet_course.cli import main, make_parser
+from unet_course.cli import main
 
 
 def call(capsys, *words):

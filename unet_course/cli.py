@@ -14,7 +14,6 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import __version__
 from .support.arguments import FOLDER_ONLY, SCAN_OPTIONS, make_parser
 from .support.files import CourseError
 
