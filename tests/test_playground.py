@@ -163,7 +163,7 @@ def mask_of(page, net='a') -> np.ndarray:
 
 
 def pictures() -> list:
-    "Twenty pictures: photos whole and in part, drawn pets, noise; wide, tall, small and large, most of odd sizes."
+    "Twenty pictures: photos whole and in part, synthetic pets, noise; wide, tall, small and large, most of odd sizes."
     photos = [Image.open(ROOT / f'nbs/playground/{name}.jpg').convert('RGB') for name, _, _ in SAMPLES]
     found = [*photos, *(ImageOps.mirror(p) for p in photos), photos[0].crop((60, 20, 380, 290)), photos[0].rotate(90, expand=True), photos[1].crop((101, 53, 350, 399)), photos[0].resize((720, 479)), photos[0].resize((97, 61))]
     found += [Image.fromarray(draw_pet(5, i, size)[0]) for i, size in enumerate((64, 65, 130, 200, 255, 300, 384, 511))]

@@ -351,26 +351,56 @@ class Playground {
     this.manifest = manifest;
     this.networks = new Networks(manifest, this.base);
     this.webgpu = await findWebGPU();
-    const wanted = new URLSearchParams(location.search);
-    for (const net of ['a', 'b']) {
-      if (!manifest.models[this.state.variants[net]]) this.state.variants[net] = Object.keys(manifest.models)[0];
-      if (manifest.models[wanted.get(net)]) this.state.variants[net] = wanted.get(net);
-    }
-    // A link may name networks, a picture and a view: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
-    for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
-    const parts = this.state.variants.a.split('-').map((level, i) => wanted.get(Object.keys(FACTORS)[i]) ?? level).join('-');
-    if (manifest.models[parts]) this.state.variants.a = parts;
-    const view = wanted.get('view'), other = {tr: 'ups', ups: 'tr'}, [down, up, loss] = this.state.variants.a.split('-');
-    if (view === 'loupe' && !wanted.get('b')) wanted.set('b', [down, other[up], loss].join('-'));
-    if (manifest.models[wanted.get('b')]) this.state.variants.b = wanted.get('b');
-    this.state.compare = Boolean(manifest.models[wanted.get('b')]);
+    const {view, picture} = this.take();
     const markup = this.$('.pg-markup');  // in a script element: where a notebook's scripts are stripped, no dead button is left over
     markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
     this.build();
-    await this.openSample(manifest.samples.find(s => s.name === wanted.get('picture')) ?? manifest.samples[0]);
+    await this.openSample(picture ?? manifest.samples[0]);
     if (view) await this.look(view);
     this.root.dataset.ready = 'yes';
+    window.addEventListener('hashchange', () => this.follow());
+  }
+
+  // Takes the networks that the address names, and returns the view and the sample it names: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
+  take() {
+    const {models, samples} = this.manifest, {state} = this, known = (...names) => names.find(name => models[name]), first = Object.keys(models)[0];
+    const wanted = new URLSearchParams(location.search);
+    for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
+    const start = known(wanted.get('a'), state.variants.a, first).split('-'), named = Object.keys(FACTORS).map((factor, i) => wanted.get(factor) ?? start[i]);
+    const a = known(named.join('-'), start.join('-')), [down, up, loss] = a.split('-'), view = wanted.get('view');
+    const b = known(wanted.has('b') ? wanted.get('b') : view === 'loupe' && [down, {tr: 'ups', ups: 'tr'}[up], loss].join('-'));
+    Object.assign(state, {variants: {a, b: b ?? known(state.variants.b, first)}, compare: Boolean(b)});
+    return {view, picture: samples.find(sample => sample.name === wanted.get('picture'))};
+  }
+
+  // The address follows the page, so that a link to it opens the same.
+  remember() {
+    if (this.root.dataset.ready !== 'yes') return;
+    const {variants, compare, picture} = this.state, levels = variants.a.split('-');
+    const at = new URLSearchParams(levels.length === 3 ? Object.keys(FACTORS).map((factor, i) => [factor, levels[i]]) : {a: variants.a});
+    at.set('b', compare ? variants.b : '');
+    if (picture?.sample) at.set('picture', picture.sample.name);
+    if (this.looking()) at.set('view', this.inside.view);
+    history.replaceState(history.state, '', `#${at}`);
+  }
+
+  // And the page follows the address: a link on the page, or one that the reader writes.
+  async follow() {
+    if (!location.hash.includes('=')) return;  // a place on the page
+    const {view, picture} = this.take();
+    this.check();
+    if (picture && picture !== this.state.picture?.sample) await this.openSample(picture);
+    if (view) await this.look(view);
+    else { this.$('.pg-inside').open = false; await this.update(); }
+  }
+
+  // The toggles say which networks there are.
+  check() {
+    const {variants, compare} = this.state;
+    this.$('.pg-compare').checked = compare;
+    for (const [net, variant] of Object.entries(variants)) for (const [i, factor] of Object.keys(FACTORS).entries())
+      for (const input of this.root.querySelectorAll(`[name=pg-${net}-${factor}]`)) input.checked = input.value === variant.split('-')[i];
   }
 
   build() {
@@ -386,13 +416,13 @@ class Playground {
     for (const fieldset of this.root.querySelectorAll('.pg-network')) for (const group of fieldset.querySelectorAll('[data-factor]')) {
       const {network} = fieldset.dataset, {factor} = group.dataset, place = Object.keys(FACTORS).indexOf(factor);
       for (const [level, text] of Object.entries(FACTORS[factor])) {
-        const input = element('input', {type: 'radio', name: `pg-${network}-${factor}`, value: level, checked: state.variants[network].split('-')[place] === level});
+        const input = element('input', {type: 'radio', name: `pg-${network}-${factor}`, value: level});
         input.onchange = () => this.choose(network, place, level);
         group.append(element('label', {className: 'pg-pill'}, input, element('span', {}, text)));
       }
     }
     const on = (selector, event, action) => this.$(selector).addEventListener(event, action);
-    this.$('.pg-compare').checked = state.compare;
+    this.check();
     on('.pg-compare', 'change', e => { state.compare = e.target.checked; this.update(); });
     on('.pg-threshold', 'input', () => this.draw());
     on('.pg-overlay', 'input', () => this.draw());
@@ -400,7 +430,7 @@ class Playground {
     on('.pg-backend', 'change', () => this.update());
     on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
-    on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); });  // closed, the masks are again those of the whole network
+    on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
     on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.take(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
@@ -420,7 +450,7 @@ class Playground {
       if (!this.inside) await (this.insideComing ??= (async () => {
         const [{Panel}, answer] = await Promise.all([import('./inside.js'), fetch(this.base + 'inside.json', {cache: 'no-cache'})]);
         if (!answer.ok) throw new Error();
-        this.inside = new Panel(this, await answer.json(), {element, colourOf, sigmoid, toTensor, percent});
+        this.inside = new Panel(this, await answer.json(), {element, colourOf, sigmoid, toTensor, percent, squashed});
         this.inside.choose('loupe', false);
       })());
     } catch { this.insideComing = null; return this.fail('The views of the inside could not be loaded. Look at your connection, then open them again.'); }
@@ -434,8 +464,8 @@ class Playground {
   // Puts a second network beside the first.
   second(variant) {
     this.state.variants.b = variant;
-    this.state.compare = this.$('.pg-compare').checked = true;
-    for (const [i, factor] of Object.keys(FACTORS).entries()) this.$(`[name=pg-b-${factor}][value=${variant.split('-')[i]}]`).checked = true;
+    this.state.compare = true;
+    this.check();
     this.update();
   }
 
@@ -516,6 +546,7 @@ class Playground {
   // Brings the page in step with the state: asks before the first download, loads, predicts, draws.
   async update() {
     const turn = ++this.turn, {state, manifest} = this, nets = this.nets();
+    this.remember();
     this.labels();
     this.card();
     const unknown = nets.map(n => state.variants[n]).filter(v => !manifest.models[v]);
