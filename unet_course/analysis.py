@@ -192,6 +192,7 @@ def sharper(
             row = anova(values)[0]
             said.append(f'{leaning(row, words)} {cut} ({in_points(row)})')
         else: said.append(f'not measured {cut}')
+    if 'not measured at own thresholds' in said: said.append('which is half an answer')
     return f'Dice gives sharper boundaries: {", ".join(said)} (boundary IoU, {factorial.words})'
 
 # %% ../nbs/06_analysis.ipynb #06c1c002
@@ -210,7 +211,7 @@ def faster(
     lines = []
     if theirs:
         sooner = share_word(sum(a[0] < b[0] for a, b in theirs.values()), len(theirs))
-        each = '; '.join(f'seed {seed}: {a[0]} epochs and {a[1]:.0f} s against {b[0]} and {b[1]:.0f} s'
+        each = '; '.join(f'seed {seed}: {a[0]} epochs, {a[1]:.0f} s against {b[0]}, {b[1]:.0f} s'
                          for seed, (a, b) in theirs.items())
         lines.append(f'{sooner} in the published protocol (exp2 against exp1, {each})')
     word = leaning(epochs, ('no, slower', 'yes', 'no clear difference'))
@@ -244,8 +245,8 @@ def blocky(
     (period, power), *_ = factorial.grid_power().items()
     ups, tr = (power[:, [v.up == up for v in FACTORIAL]] for up in ('ups', 'tr'))
     boxes, boards = int((ups < 0).sum()), int((tr > 0).sum())
-    return (f'Upsampling is blockier: {share_word(boxes, ups.size)}, its logits have the sign of '
-            f'boxes in {boxes} of {ups.size} runs, with {np.exp(ups.mean()):.2f} times the power '
+    return (f'Upsampling is blockier: in sign {share_word(boxes, ups.size)}, its logits have that '
+            f'of boxes in {boxes} of {ups.size} runs, {np.exp(ups.mean()):.2f} times the power '
             f'beside it; with tr it is {np.exp(tr.mean()):.2f} times, and the sign of a '
             f'checkerboard in {boards} of {tr.size} ({period}, {factorial.words})')
 
