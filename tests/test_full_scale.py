@@ -157,6 +157,25 @@ def test_only_runs_that_end_in_time_are_started_the_first_of_the_order_first(pic
     assert made.next_run()[0] == 'shipped'  # of another width: as slow as the slowest kind
 
 
+def test_the_step_is_timed_after_the_published_four_and_never_beside_a_long_run(pictures):
+    made = series(pictures, {}, 1000)
+    groups = plan(tiny=True)
+    made.timer, made.warm = object(), True
+    made.done = {config.folder for config in groups['factorial'] + groups['published'][1:]}
+    assert not made.timing_is_due()
+    short, = made.workers = [SimpleNamespace(busy=('published', groups['published'][0]))]
+    assert made.timing_is_due()  # it has begun, and is waited for
+    short.busy = 'long', plan()['long'][0]
+    made.failed = {groups['published'][0].folder: 'why'}
+    assert not made.timing_is_due()
+    made.workers = []
+    assert made.timing_is_due()
+    made.end = time.monotonic() + full_scale.TIMING - 1
+    assert not made.timing_is_due()
+    made.end, made.warm = made.end + 100, False
+    assert not made.timing_is_due()
+
+
 def test_as_many_at_a_time_as_bring_something(pictures, monkeypatch):
     class Fake:
         total = {1: 100, 2: 150, 3: 152}
@@ -199,11 +218,18 @@ def children(pid) -> list:
     return subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True).stdout.split()
 
 
+@pytest.fixture
+def no_workers(monkeypatch):
+    "There is nothing for them to do."
+    idle = SimpleNamespace(busy=None, end=lambda: None, ask=lambda *words: pytest.fail(f'asked to {words}'))
+    return lambda: monkeypatch.setattr(Series, 'new_worker', lambda self: idle)
+
+
 def runs_in(content: dict) -> set: return {name.rsplit('/', 1)[0] for name in content if name.endswith('/metrics.json')}
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='ps --ppid')
-def test_killed_it_loses_no_finished_run_and_the_same_command_goes_on(tmp_path, call):
+def test_killed_it_loses_no_finished_run_and_the_same_command_goes_on(tmp_path, call, no_workers):
     out, wanted = tmp_path / 'out', {c.folder.as_posix() for c in plan(tiny=True)['shipped']}
     first = subprocess.Popen([sys.executable, 'tools/full_scale.py', *TINY, '--out', out, '--minutes', '5', '--groups', 'shipped'], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in first.stdout:
@@ -237,6 +263,7 @@ def test_killed_it_loses_no_finished_run_and_the_same_command_goes_on(tmp_path, 
     with zipfile.ZipFile(small / 'runs-0.zip', 'w') as archive:
         for name, content in after.items():
             if name.endswith(('config.json', 'metrics.json')): archive.writestr(name, content)
+    no_workers()
     code, said = call(tmp_path / 'other', '--minutes', '5', '--groups', 'shipped', '--before', str(small))
     assert code == 0 and 'shipped:' not in said and packed(tmp_path / 'other') == {}
 
@@ -252,7 +279,8 @@ def test_it_ends_in_time_and_says_what_is_left(tmp_path, call):
     assert code == (3 if account['left'] else 0)
 
 
-def test_archives_of_another_series_are_refused(tmp_path, call):
+def test_archives_of_another_series_are_refused(tmp_path, call, no_workers):
+    no_workers()
     config = plan(tiny=True)['published'][0]
     stored = json.dumps(dict(config=json.loads(json.dumps(config.to_dict())) | dict(width=5)))
     with zipfile.ZipFile(tmp_path / 'runs-0.zip', 'w') as archive:

@@ -174,7 +174,7 @@ export class Panel {
   }
 
   otherUp() {
-    const {state} = this.playground, up = {tr: 'ups', ups: 'tr'}, [down, mode, loss] = state.variants.a.split('-');
+    const {state} = this.playground, up = {tr: 'ups', ups: 'tr'}, [down, mode, loss] = this.playground.variantOf(state.variants.a).split('-');
     this.playground.second([down, up[mode], loss].join('-'));
     this.build();
     this.choice.querySelector('input:checked').focus();  // the button is gone

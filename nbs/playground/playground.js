@@ -99,6 +99,7 @@ async function load(file, progress) {
 }
 
 async function isKept(file) {
+  if (file.own) return true;
   try { return Boolean(await (await caches.open(KEPT)).match(file.url)); } catch { return false; }
 }
 
@@ -154,6 +155,24 @@ async function squashed(picture, size) {
   return picture.squashed.get(size);
 }
 
+// What an ONNX file says of itself: {name: text}, the pairs in field 14 of the message that the file is.
+function notesOf(bytes) {
+  const notes = {}, text = new TextDecoder();
+  let at = 0;
+  const number = () => { let value = 0, scale = 1, byte; do { byte = bytes[at++]; value += (byte & 127) * scale; scale *= 128; } while (byte > 127); return value; };
+  while (at < bytes.length) {
+    const tag = number(), kind = tag % 8;
+    if (kind === 0) number();
+    else if (kind === 2) {
+      const length = number(), stop = at + length, pair = [];
+      if (tag >> 3 === 14) while (at < stop) { const place = number() >> 3, long = number(); pair[place] = text.decode(bytes.subarray(at, at += long)); }
+      if (pair[1]) notes[pair[1]] = pair[2];
+      at = stop;
+    } else at += kind === 1 ? 8 : kind === 5 ? 4 : bytes.length;
+  }
+  return notes;
+}
+
 // ---- networks ---------------------------------------------------------------------------------------------------------------
 // Logits [size, size], the further outputs asked for ({name: {data, dims}}), and milliseconds. `gain`: of each skip connection, full size first.
 async function predict(ort, session, tensor, {size, depth}, gain = Array(depth).fill(1), more = []) {
@@ -173,7 +192,8 @@ class Networks {
   files(variants, backend) {
     const {runtime, models} = this.manifest, from = new URL(runtime.base, new URL(this.base, document.baseURI));
     const parts = this.runtimes.has(backend) ? [] : runtime[backend].map(f => ({...f, url: new URL(f.file, from).href, what: 'ONNX Runtime'}));
-    const nets = variants.filter(v => !this.sessions.has(`${backend} ${v}`)).map(v => ({...models[v], variant: v, url: new URL(this.base + models[v].file, document.baseURI).href, what: `The network ${v}`}));
+    const nets = variants.filter(v => !this.sessions.has(`${backend} ${v}`)).map(v => ({...models[v], variant: v, what: `The network ${v}`,
+      ...models[v].own ? {url: v, bytes: 0} : {url: new URL(this.base + models[v].file, document.baseURI).href}}));
     return {parts, nets, all: [...parts, ...nets]};
   }
 
@@ -189,7 +209,7 @@ class Networks {
   fetch(file) {
     return this.once(file.url, () => {
       this.came.set(file.url, 0);
-      return load(file, n => { this.came.set(file.url, this.came.get(file.url) + n); this.tell(); });
+      return file.own ? file.own.arrayBuffer() : load(file, n => { this.came.set(file.url, this.came.get(file.url) + n); this.tell(); });
     });
   }
 
@@ -216,7 +236,7 @@ class Networks {
       }));
     }));
     this.tell = () => {
-      const share = all.reduce((sum, f) => sum + this.came.get(f.url), 0) / total;
+      const share = total ? all.reduce((sum, f) => sum + this.came.get(f.url), 0) / total : 1;
       progress(share < 1 ? `Loading ${(total / 1e6).toFixed(1)} MB, once` : 'Starting the network', share);
     };
     this.tell();
@@ -412,12 +432,12 @@ class Playground {
     on('.pg-save', 'click', () => this.save());
     on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
-    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.open(file, file.name); e.target.value = ''; });
+    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.take(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
     for (const option of this.$('.pg-backend').options) if (option.value === 'webgpu') option.disabled = !this.webgpu;
     this.root.addEventListener('dragover', e => { e.preventDefault(); this.root.classList.add('pg-over'); });
     for (const event of ['dragleave', 'drop']) this.root.addEventListener(event, () => this.root.classList.remove('pg-over'));
-    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.open(file, file.name) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
+    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.take(file) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
     document.addEventListener('paste', e => { const file = [...e.clipboardData.files][0]; if (file) { e.preventDefault(); this.open(file, 'The pasted picture'); } });
     for (const panel of this.root.querySelectorAll('[data-panel] canvas')) panel.addEventListener('pointermove', e => this.point(e));
     this.root.addEventListener('pointerleave', () => this.status());
@@ -457,10 +477,31 @@ class Playground {
   say(text) { this.$('.pg-said').textContent = text; }
 
   choose(network, place, level) {
-    const parts = this.state.variants[network].split('-');
+    const {variants} = this.state, parts = this.variantOf(variants[network]).split('-');
     parts[place] = level;
     this.state.variants[network] = parts.join('-');
     this.update();
+  }
+
+  // The variant id of a network: of one of the reader's own it is in its file.
+  variantOf(name) { return this.manifest.models[name]?.variant ?? name; }
+
+  take(file) { return /\.onnx$/i.test(file.name) ? this.openNetwork(file) : this.open(file, file.name); }
+
+  // A network of the reader's own, as `unet-course export` writes it; it takes the first network's place until a toggle is used.
+  async openNetwork(file) {
+    let said = {};
+    try { said = notesOf(new Uint8Array(await file.arrayBuffer())); } catch { /* no such file: it says nothing */ }
+    const {models} = this.manifest, number = key => said[key] === undefined ? undefined : Number(said[key]);
+    if (!(number('size') > 0 && number('depth') > 0)) return this.fail(`${file.name} is no network that unet-course export wrote. Drop the .onnx file that the command names.`);
+    const name = `${file.name.replace(/\.onnx$/i, '')} (yours)`, known = Object.values(FACTORS).every((levels, i) => levels[said.variant?.split('-')[i]]);
+    models[name] = {...Object.fromEntries(['size', 'depth', 'parameters', 'macs', 'threshold'].map(key => [key, number(key)])), own: file, bytes: file.size,
+      variant: known ? said.variant : 'mp-tr-dice', setting: said.setting, seed: said.seed, test: said.test && JSON.parse(said.test)};
+    for (const backend of ['wasm', 'webgpu']) this.networks.sessions.delete(`${backend} ${name}`);  // of an older file of this name
+    this.state.variants.a = name;
+    this.state.results = {};
+    if (models[name].threshold) this.$('.pg-threshold').value = models[name].threshold;
+    await this.update();
   }
 
   async openSample(sample) {
@@ -562,6 +603,8 @@ class Playground {
     names[0].textContent = `Network ${state.variants.a}`;
     names[1].textContent = state.compare ? `Network ${state.variants.b}` : 'Compare with a second network';
     this.$('.pg-view-control').hidden = !state.compare;
+    for (const net of ['a', 'b']) for (const [i, factor] of Object.keys(FACTORS).entries()) for (const input of this.root.querySelectorAll(`[name=pg-${net}-${factor}]`))
+      input.checked = !this.manifest.models[state.variants[net]]?.own && input.value === state.variants[net].split('-')[i];
   }
 
   draw() {
