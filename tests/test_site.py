@@ -419,7 +419,7 @@ def broken_links(docs: Path) -> list:
             place = docs / unquote(parts.path) if target.startswith(base) else path if not parts.path else docs / parts.path.lstrip('/') if parts.path.startswith('/') else path.parent / unquote(parts.path)
             place = place.resolve() / 'index.html' if place.is_dir() else place.resolve()
             if not place.is_file(): broken.append((path.name, target))
-            elif parts.fragment and '=' not in parts.fragment and place in built and unquote(parts.fragment) not in built[place].ids: broken.append((path.name, target))
+            elif parts.fragment and not is_state(parts) and place in built and unquote(parts.fragment) not in built[place].ids: broken.append((path.name, target))
     return broken
 
 
