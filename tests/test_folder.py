@@ -979,3 +979,11 @@ def test_photos_come_before_drawings_of_the_masks(kinds, tmp_path):
     assert {pair.picture.folders[0] for pair in check(tmp_path, 8).pairs} == {'leftImg8bit'}
     for path in tmp_path.glob('leftImg8bit/*/*'): path.unlink()
     with pytest.raises(ValueError, match='none is the mask of another'): scan_folder(tmp_path)
+
+def test_the_report_folds_under_its_subjects(tmp_path):
+    from unet_course.datasets.look import fold_report
+    two_folders(tmp_path, 12)
+    report = scan_folder(tmp_path)
+    lines = fold_report(report, 60).splitlines()
+    assert max(map(len, lines[1:])) <= 60 < max(map(len, str(report).splitlines())) and all(line[:9].strip() == '' or line[9] == ' ' for line in lines[1:])
+    assert ' '.join(fold_report(report, 60).split()) == ' '.join(str(report).split())

@@ -193,6 +193,36 @@ def test_as_many_at_a_time_as_bring_something(pictures, monkeypatch):
         assert made.rates[None] == [pytest.approx(best / total[best])]  # one side only: every image is a whole one
 
 
+def failing(message):
+    "A worker that cannot."
+    ended = []
+    return SimpleNamespace(busy=None, ask=lambda *words: None, answer=lambda: (False, message), end=lambda: ended.append(1), ended=ended)
+
+
+def test_a_failed_run_is_named_and_its_process_replaced(pictures, monkeypatch):
+    made, said, fresh = series(pictures, {}, 100), [], SimpleNamespace(busy=None)
+    made.log, made.write = said.append, lambda: None
+    monkeypatch.setattr(Series, 'new_worker', lambda self: fresh)
+    worker = failing('CUDA error: out of memory')
+    group, config = worker.busy = made.next_run()
+    made.workers = [worker]
+    made.finish(worker)
+    assert made.failed == {config.folder: 'CUDA error: out of memory'} and made.workers == [fresh] and worker.ended and 'out of memory' in said[0]
+    assert made.next_run()[1] != config
+
+
+def test_processes_that_cannot_train_beside_others_are_let_go(pictures):
+    made, said = series(pictures, {}, 100), []
+    made.log = said.append
+    one = SimpleNamespace(busy=None, ask=lambda *words: None, answer=lambda: (True, 100), end=lambda: pytest.fail('ended'))
+    bad = [failing('busy'), failing('busy')]
+    made.workers = [one, *bad]
+    made.probe()
+    assert made.workers == [one] and all(worker.ended for worker in bad) and made.probed == {1: 100}
+    made.workers = bad
+    with pytest.raises(CourseError, match='a trial of .*mp-tr-bce.seed0 failed: busy'): made.probe()
+
+
 def test_a_trial_trains_at_every_side_and_leaves_nothing(pictures):
     config = plan(tiny=True)['factorial'][0]
     recipe = replace(config.setting.recipe, epochs=2, sizes=(.5, 1), batch_size=8)

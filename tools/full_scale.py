@@ -307,8 +307,15 @@ class Series:
         "Keep as many processes as train most images a second together; one more must bring 5 %."
         config = self.groups()['factorial'][0]
         for worker in self.workers: worker.ask('warm', config)
-        answers = [worker.answer() for worker in self.workers]
-        if bad := [message for fine, message in answers if not fine]: raise CourseError(f'a trial of {config.folder} failed: {bad[0]}')
+        ready = []
+        for worker in self.workers:
+            fine, message = worker.answer()
+            if fine: ready.append(worker)
+            else:
+                worker.end()
+                self.log(f'one of {len(self.workers)} processes could not train beside the others: {message}')
+        if not ready: raise CourseError(f'a trial of {config.folder} failed: {message}')
+        self.workers = ready
         for count in range(1, len(self.workers) + 1):
             for worker in self.workers[:count]: worker.ask('rate', PROBE)
             rates = [rate if fine else 0 for fine, rate in (worker.answer() for worker in self.workers[:count])]
@@ -341,7 +348,8 @@ class Series:
         else:
             self.failed[config.folder] = result
             self.log(f'{group}: {config.folder} failed: {result}')
-            if not worker.process.is_alive(): self.workers[self.workers.index(worker)] = self.new_worker()
+            worker.end()  # a GPU's error may stay with its process
+            self.workers[self.workers.index(worker)] = self.new_worker()
         self.write()
 
     def write(self):
@@ -371,7 +379,8 @@ class Series:
         if not self.words.at_once and len(self.workers) > 1 and self.todo(): self.probe()
         self.log(f'{len(self.workers)} at a time on {machine(self.device, None)["device"]}')
         if not self.timed: self.timer = Worker(time_the_step, self.words, self.scratch)
-        while self.left() > 0:
+        finished = len(self.runs)
+        while self.left() > 0 and (len(self.failed) < 4 or len(self.runs) > finished):  # four failures and nothing else: it is no accident
             if self.timer and not self.warm and self.timer.pipe.poll():
                 fine, result = self.timer.answer()
                 self.warm = fine
