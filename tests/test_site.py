@@ -262,8 +262,9 @@ def test_modes_and_commands_do_not_link_to_functions_of_their_name(pages):
     assert {*commands, *DOWNSAMPLE, *UPSAMPLE, *LOSSES} & symbols <= site_pages.WORDS
     assert [(name, link) for name in NAMES for link in re.findall(r'\[`(\w+)`\]\(http', text_of(pages[name])) if link in site_pages.WORDS] == []
     lookup = site_pages.Lookup()
-    lookup.syms = {'dice': 'https://example.org/losses.html#dice', 'UNet': 'https://example.org/factory.html#unet'}
+    lookup.syms = {'dice': 'https://example.org/losses.html#dice', 'UNet': 'https://example.org/factory.html#unet', 'UNet.forward': 'https://example.org/factory.html#unet.forward'}
     assert lookup.linkify('`dice`, `dice()`, `UNet`') == '`dice`, [`dice()`](https://example.org/losses.html#dice), [`UNet`](https://example.org/factory.html#unet)'
+    assert lookup.linkify('`UNet.forward`') == '[`UNet.forward`](https://example.org/factory.html#unet)', 'the class has the anchor'
 
 
 def test_a_reference_is_shown_as_it_is_written():

@@ -149,7 +149,7 @@ class Code(Processor):
 
 
 HIDDEN = re.compile(r'^#\| *(include: false|echo: false)', re.M)
-LONG = 12  # lines of code that stand open on a phone
+LONG = 10  # lines: longer code is folded on a phone
 
 
 def is_set_up(code: str) -> bool:
@@ -196,9 +196,11 @@ def describe_pictures(cell):
 
 
 class Lookup(NbdevLookup):
-    "nbdev's links from words in backticks to their definitions, but not from `WORDS`."
+    "nbdev's links from words in backticks to their definitions, but not from `WORDS`; a method's leads to its class, which has the anchor."
 
-    def _link_sym(self, m): return m[0] if m[1] in WORDS and not m[0].endswith('()`') else super()._link_sym(m)
+    def _link_sym(self, m):
+        if m[1] in WORDS and not m[0].endswith('()`'): return m[0]
+        return re.sub(r'(#\w+)\.\w+\)$', r'\1)', super()._link_sym(m))
 
 
 def link_names(cell):
