@@ -202,12 +202,13 @@ def test_explorer_in_jupyterlab(page, lab):
 
 
 DRAWN = """selector => { const node = document.querySelector(selector + ' .uc-drawn');
-    return {opacity: getComputedStyle(node.firstElementChild).opacity, says: getComputedStyle(node, '::before').content}; }"""
+    const before = getComputedStyle(node, '::before'), shown = [...node.children].filter(child => child.offsetParent).map(child => getComputedStyle(child).opacity);
+    return {opacity: [...new Set(shown)].join(), says: before.content + (before.opacity === '1' ? '' : ' (soon)')}; }"""
 
 
 def is_old(page, selector, old: bool):
     "Waits until the drawing says that it is older than the toggles, or that it is not."
-    page.wait_for_function(f"([selector, old]) => {{ const seen = ({DRAWN})(selector); return old ? seen.opacity === '0.2' && seen.says.includes('kernel is busy') : seen.opacity === '1' && seen.says === 'none'; }}", arg=[selector, old])
+    page.wait_for_function(f"([selector, old]) => {{ const seen = ({DRAWN})(selector); return old ? seen.opacity === '0.2' && seen.says.includes('kernel is busy') && !seen.says.includes('soon') : seen.opacity === '1' && seen.says === 'none'; }}", arg=[selector, old])
 
 
 def test_the_drawing_of_chapter_02_says_when_the_kernel_is_busy(page, lab):

@@ -173,7 +173,7 @@ def test_a_file_of_another_network_is_kept_and_one_of_the_same_is_made_anew(caps
 
 @needs_onnx
 @pytest.mark.parametrize('words, said', [
-    (['exp9'], 'use exp1 to exp4'), (['experiments'], 'one variant at a time'), (['str_conv_bn-tr-bce'], 'no trained weights of str_conv_bn-tr-bce'), (['none.pth'], 'none.pth: no such weights file'),
+    (['exp9'], 'use exp1 to exp4'), (['experiments'], 'one variant'), (['str_conv_bn-tr-bce'], 'no trained weights of str_conv_bn-tr-bce'), (['none.pth'], 'none.pth: no such weights file'),
     ([ROOT / 'settings.ini'], 'not a weights file'), ([], '--all'), (['exp1', '--all'], '--all'), (['exp1', '--format', 'tflite'], 'tflite'), (['exp1', '--runtime', '.'], '--format playground'),
     (['exp1', '--format', 'playground', '--runtime', '.'], 'onnxruntime-web'),
 ], ids=lambda x: None)

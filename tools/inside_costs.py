@@ -113,7 +113,7 @@ RUNS = '''async rounds => {
     inside.choose(view, false);
     await P.update();
     all.painted[view] = [];
-    for (let i = 0; i < rounds; i++) { inside.place(i, i); all.painted[view].push(inside.painted); }
+    for (let i = 0; i < rounds; i++) { inside.row = i; inside.draw(); all.painted[view].push(inside.painted); }
   }
   return all; }'''
 

@@ -246,7 +246,7 @@ def blocky(
     ups, tr = (power[:, [v.up == up for v in FACTORIAL]] for up in ('ups', 'tr'))
     boxes, boards = int((ups < 0).sum()), int((tr > 0).sum())
     return (f'Upsampling is blockier: in sign {share_word(boxes, ups.size)}, its logits have that '
-            f'of boxes in {boxes} of {ups.size} runs, with {np.exp(ups.mean()):.2f} times the power '
+            f'of boxes in {boxes} of {ups.size} runs, {np.exp(ups.mean()):.2f} times the power '
             f'beside it; with tr it is {np.exp(tr.mean()):.2f} times, and the sign of a '
             f'checkerboard in {boards} of {tr.size} ({period}, {factorial.words})')
 

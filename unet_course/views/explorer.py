@@ -69,7 +69,7 @@ class InsidePanel:
         import ipywidgets as widgets
         wide = dict(style=dict(description_width='70px'))
         names = 'Loupe', 'Readouts', 'Skips', 'Grey square', 'All networks'
-        self.view = widgets.ToggleButtons(options=names, style=dict(button_width='92px'))
+        self.view = widgets.ToggleButtons(options=names, style=dict(button_width='110px'))
         most = max(1, size - 24)
         self.row, self.column = (
             widgets.IntSlider(value=size // 3, min=0, max=most, description=name, **wide)
