@@ -267,13 +267,13 @@ function colourOf(p) {
 
 // Calls `colour(i, x, y)` for every pixel; it gives [r, g, b, share of it over the grey picture], or null: the picture darkened.
 function paint(canvas, shown, colour) {
-  const {width, height, data} = shown, image = new ImageData(width, height);
+  const {width, height, data} = shown, image = new ImageData(width, height), painted = image.data;
   for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++, i++) {
-    const [r, g, b, share] = colour(i, x, y);
-    image.data[4 * i] = r * share + data[4 * i] * (1 - share);
-    image.data[4 * i + 1] = g * share + data[4 * i + 1] * (1 - share);
-    image.data[4 * i + 2] = b * share + data[4 * i + 2] * (1 - share);
-    image.data[4 * i + 3] = 255;
+    const c = colour(i, x, y), share = c[3], at = 4 * i;
+    painted[at] = c[0] * share + data[at] * (1 - share);
+    painted[at + 1] = c[1] * share + data[at + 1] * (1 - share);
+    painted[at + 2] = c[2] * share + data[at + 2] * (1 - share);
+    painted[at + 3] = 255;
   }
   Object.assign(canvas, {width, height}).getContext('2d').putImageData(image, 0, 0);
 }
@@ -286,20 +286,21 @@ const isEdge = (mask, width, height) => (i, x, y, reach) => {
 // The mask over the picture: the rest dark, the pet tinted, a light line inside its edge.
 function paintMask(canvas, shown, mask, overlay) {
   const edge = isEdge(mask, shown.width, shown.height), reach = Math.max(1, Math.round(Math.max(shown.width, shown.height) / 200));
-  paint(canvas, shown, (i, x, y) => edge(i, x, y, reach) ? (mask[i] ? [...YELLOW, 1] : [20, 24, 32, .85]) : mask[i] ? [...YELLOW, .45 * overlay] : [14, 20, 30, .85 * overlay]);
+  const line = [...YELLOW, 1], beside = [20, 24, 32, .85], pet = [...YELLOW, .45 * overlay], rest = [14, 20, 30, .85 * overlay];  // made once: there are many pixels
+  paint(canvas, shown, (i, x, y) => edge(i, x, y, reach) ? (mask[i] ? line : beside) : mask[i] ? pet : rest);
 }
 
 function paintProbability(canvas, shown, logits) {
-  const table = Array.from({length: 256}, (_, k) => colourOf(k / 255));
-  paint(canvas, shown, i => [...table[Math.round(sigmoid(logits[i]) * 255)], 1]);
+  const table = Array.from({length: 256}, (_, k) => [...colourOf(k / 255), 1]);
+  paint(canvas, shown, i => table[Math.round(sigmoid(logits[i]) * 255)]);
 }
 
 function paintDifference(canvas, shown, a, b) {
+  const both = [...YELLOW, .35], neither = [14, 20, 30, .72], stripe = [255, 255, 255, .92], onlyA = [...BLUE, .9], onlyB = [...ORANGE, .9];
   paint(canvas, shown, (i, x, y) => {
-    if (a[i] && b[i]) return [...YELLOW, .35];
-    if (!a[i] && !b[i]) return [14, 20, 30, .72];
-    const stripe = ((a[i] ? x + y : x - y + 4096) & 7) < 3;
-    return stripe ? [255, 255, 255, .92] : [...(a[i] ? BLUE : ORANGE), .9];
+    if (a[i] && b[i]) return both;
+    if (!a[i] && !b[i]) return neither;
+    return ((a[i] ? x + y : x - y + 4096) & 7) < 3 ? stripe : a[i] ? onlyA : onlyB;
   });
 }
 
