@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from unet_course.blocks import DOWNSAMPLE, UPSAMPLE, DoubleConv
+from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
 from unet_course.factory import UNet, count_macs, count_parameters, create_model, macs_by_module, pad_to_multiple
 from unet_course.support.text import markdown_table
 from unet_course.views.architecture import architecture_explorer, architecture_report, architecture_twin, draw_unet, short_number, stage_table

@@ -4,8 +4,8 @@
     python tools/why.py no_norm --seed 100           one run of some minutes; stopped, it goes on when called again
     python tools/why.py no_norm --seed 0 --data synthetic --size 32 --epochs 1 --out /tmp/why    a quick look, no photographs
 
-An arm is a small subclass of `UNet`, or `UNet` itself with another argument. Each is trained by the course's recipe with exp1's loss, on
-photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01 and 02 read it.
+An arm is a small subclass of `UNet`, or `UNet` itself with another argument. Each is trained by the course's recipe (its weight decay is 0.01
+here, as it was while the search went on) with exp1's loss, on photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01 and 02 read it.
 The test split is never built.
 """
 import argparse
@@ -135,8 +135,8 @@ ARMS = dict(
 
 
 def recipe_of(arm: Arm, epochs: int):
-    "Return the course's recipe with that many epochs, and with the arm's changes."
-    recipe = PROTOCOLS['course']
+    "Return the course's recipe with that many epochs, a weight decay of 0.01, and the arm's changes."
+    recipe = replace(PROTOCOLS['course'], weight_decay=1e-2)
     rates = {name: getattr(recipe, name) * arm.rate for name in ('lr', 'adam_lr') if hasattr(recipe, name)}
     return replace(recipe, epochs=epochs, **(rates | dict(arm.recipe)))
 
