@@ -27,8 +27,8 @@ from tools.notebooks import outcome, solutions
 
 # Words in backticks that name a mode, a loss or a command, and a function too: they link to the function only with its brackets, `dice()`.
 WORDS = {'bce', 'dice', 'predict', 'run', 'table', 'look', 'download', 'cache', 'export', 'doctor', 'notebooks'}
-# Front matter of single pages. The playground is a page full of controls: a table of contents would cover some.
-FRONT = {'playground': {'toc': False, 'page-layout': 'full'}}
+# Front matter of single pages. The playground is a page full of controls: a table of contents would cover some. The glossary's lists its terms.
+FRONT = {'playground': {'toc': False, 'page-layout': 'full'}, 'glossary': {'toc-depth': 4}}
 
 # Where else a page can be opened, beside Colab and Binder.
 ELSEWHERE = {'playground': {'Open the playground alone': 'playground/live/index.html'}}
