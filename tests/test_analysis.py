@@ -1,6 +1,11 @@
 """Chapter 06: the statistics against simulations and by hand, the verdicts against made-up runs, pictures."""
 import ast
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import matplotlib
@@ -11,8 +16,10 @@ import torch
 from conftest import ROOT
 from unet_course import analysis
 from unet_course.analysis import (
-    EQUIVALENCE_MARGIN, anova, both_lines, contrasts, epochs_to, holm, plot_comparison, plot_effects, plot_runs, verdicts)
-from unet_course.experiments import CLAIMS
+    EQUIVALENCE_MARGIN, anova, answers, blocky, both_lines, contrasts, faster, holm, lazy, plot_effects, plot_runs, share_word, sharper, verdicts)
+from unet_course.experiments import CLAIMS, PROTOCOLS, RunConfig, Setting
+from unet_course.runs.factorials import Factorial
+from unet_course.runs.run_folder import RunFolder
 from unet_course.views.panels import errors, paint
 from unet_course.data import BACKGROUND, BORDER, PET, make_targets
 from unet_course.losses import iou, pixel_counts
@@ -27,12 +34,12 @@ IDS = [v.id for v in FACTORIAL]
 @pytest.fixture(scope='module')
 def chapter():
     "The functions that the notebook defines without exporting them."
-    scope = dict(vars(analysis), BACKGROUND=BACKGROUND, PET=PET)
+    scope = dict(vars(analysis))
     for cell in json.loads((ROOT / 'nbs/06_analysis.ipynb').read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
         if cell['cell_type'] != 'code' or source.startswith('#| export') or '%pip' in source: continue
         for node in ast.parse(source).body:
-            if isinstance(node, ast.FunctionDef): exec(compile(ast.Module([node], []), '06_analysis.ipynb', 'exec'), scope)
+            if isinstance(node, (ast.FunctionDef, ast.Import, ast.ImportFrom)): exec(compile(ast.Module([node], []), '06_analysis.ipynb', 'exec'), scope)
     return SimpleNamespace(**scope)
 
 
@@ -157,9 +164,67 @@ def test_a_sentence_names_both_thresholds_and_both_verdicts_where_they_differ():
     for values, text in ((down, differ), (up, differ)): assert f'{100 * anova(values)[0]["estimate"]:+.2f} points' in text
 
 
-def test_epochs_to_a_share_of_the_best():
-    history = [dict(val_iou_threshold=value, seconds=2.0) for value in (.2, .75, .77, .80)]
-    assert epochs_to(history) == (3, 6.0) and epochs_to(history, .93) == (2, 4.0) and epochs_to(history[:1]) == (1, 2.0)
+# the claims in sentences
+
+def made_series(seeds=3, size=128, data='pets', old=False, sharp=(0.01, -0.01), sooner=0, ratio=(1.5, 1.2, 0.9), grid=(0.4, -0.2)):
+    """A factorial of runs that nobody trained: how much sharper Dice is at its own threshold and at 0.5, how many epochs sooner it is good, how many times as many pixels as there are BCE calls pet in the first
+    epochs, the log grid power of `tr` and `ups`; `old` runs kept less."""
+    rng, rows, folders = np.random.default_rng(0), {}, {}
+    setting = Setting(data=data, size=size)
+    for seed in range(seeds):
+        for v in FACTORIAL:
+            is_dice, noise = v.loss == 'dice', rng.normal(0, 1e-4, 2)
+            rows[seed, v.id] = dict(setting=setting, test_iou=.75, test_iou_threshold=.75 + noise[0], test_boundary_2=.3 + sharp[1] * is_dice + noise[0],
+                                    test_boundary_2_threshold=None if old else .3 + sharp[0] * is_dice + noise[1])
+            good = 4 - sooner * is_dice
+            history = [dict(epoch=e, val_iou=.7 if e >= good else .3, val_predicted=.3 * (1 if is_dice else (*ratio, 1, 1, 1)[e - 1]), seconds=2.0) for e in range(1, 7)]
+            if not old: history = [row | dict(val_iou_threshold=row['val_iou'] + .01, processor_seconds=3.0 + noise[1], val_true=.3) for row in history]
+            power = grid[v.up == 'ups'] + noise[0]
+            arrays = dict(val_counts=np.array([[20, 5, 10, 65]], np.uint16))
+            arrays |= dict(test_grid=np.exp(np.full(5, power))) if old else dict(test_grid_power=np.tile(np.array([power, 0, 0, np.nan], np.float16), (5, 1)))
+            folders[seed, v.id] = SimpleNamespace(history=history, arrays=arrays, has_arrays=True)
+    return Factorial(rows, folders, tuple(range(seeds)))
+
+
+def test_a_count_in_a_word(): assert [share_word(n, 4) for n in range(5)] == ['no', 'seldom', 'seldom', 'mostly', 'yes']
+
+
+def test_boundaries_are_told_at_both_thresholds_or_said_to_be_half_an_answer():
+    whole, half = sharper(made_series()), sharper(made_series(old=True))
+    assert 'yes at own thresholds (+1.0' in whole and 'no, less sharp at 0.5 (-' in whole and '24 runs of the factorial at 128 px' in whole
+    assert 'not measured at own thresholds' in half and 'half an answer' in half
+    assert 'not clear at own' in sharper(made_series(sharp=(0, 0)))
+
+
+def test_convergence_is_told_of_the_published_protocol_first():
+    series = made_series(sooner=2)
+    published = {(0, EXPERIMENTS[name].id): series.folders[0, EXPERIMENTS[name].id] for name in ('exp1', 'exp2', 'exp3')}
+    said = faster(series, published)
+    assert 'yes in the published protocol (exp2 against exp1, seed 0: 2 epochs, 6 s against 4, 12 s); yes in the 24 runs' in said and '(-2.0 epochs' in said
+    alone = faster(made_series(sooner=-1), {})
+    assert 'published' not in alone and 'no, slower in the 24 runs' in alone
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_laziness_counts_the_first_epochs_of_bce(old):
+    series = made_series(old=old, ratio=(1.5, 1.2, .9))
+    said = lazy(series, {})
+    assert said.startswith('BCE gets lazy and predicts background: seldom in the 24 runs') and 'in 12 of the 36 first epochs of 12 runs; in the median 1.20' in said
+    assert ': yes in the published protocol' in lazy(series, made_series(ratio=(.2, .5, .9)).folders) and 'not measured' not in said
+
+
+@pytest.mark.parametrize('old, period', [(False, '2 px'), (True, 'all periods')])
+def test_grids_are_told_with_their_sign(old, period):
+    said = blocky(made_series(old=old))
+    assert f'in sign yes, its logits have that of boxes in 12 of 12 runs, {np.exp(-.2):.2f} times' in said and 'checkerboard in 12 of 12' in said and f'({period},' in said
+    assert 'in sign no' in blocky(made_series(old=old, grid=(-.1, .1)))
+
+
+def test_every_claim_has_a_sentence_in_order_and_stand_ins_are_called_so():
+    said = answers(made_series(), {})
+    assert [row['claim'] for row in said] == ['1a', '1b', '1c', '1d', '2', '3a', '3b'] and all(row['sentence'].endswith('.') for row in said)
+    assert not any('standing in' in row['sentence'] for row in said)
+    for row in answers(made_series(data='synthetic', size=32), {}): assert '24 tiny networks on synthetic pets, standing in' in row['sentence'], row
 
 
 def test_bootstrap_is_paired_repeatable_and_covers(chapter):
@@ -210,11 +275,11 @@ def test_images_are_chosen_by_their_scores(chapter):
     assert chapter.choose_images(masks, scores) == dict(typical=4, best=3, worst=0, disputed=2)
 
 
-def test_comparison_shows_every_variant_with_its_iou():
+def test_comparison_shows_every_variant_with_its_iou(chapter):
     pets, index = synthetic_pets(24, SIZE), [3, 5]
     masks = np.random.default_rng(0).random((4, 2, SIZE, SIZE)) > .5
     expected = iou(torch.stack([pixel_counts(torch.from_numpy(m)[:, None], make_targets(pets.trimaps[index])) for m in masks]))
-    figure = plot_comparison(pets, index, masks, IDS[:4], ['one', 'two'])
+    figure = chapter.plot_comparison(pets, index, masks, IDS[:4], ['one', 'two'])
     titles = [ax.get_title() for ax in figure.axes]
     assert len(titles) == 12 and titles[:2] == ['image', 'truth'] and [t.splitlines()[0] for t in titles[2:6]] == IDS[:4]
     assert titles[6:8] == ['', '']
@@ -222,23 +287,20 @@ def test_comparison_shows_every_variant_with_its_iou():
 
 
 @pytest.mark.parametrize('border', ['background', 'pet', 'ignore'])
-def test_a_perfect_mask_has_no_errors_however_the_border_counts(border):
+def test_a_perfect_mask_has_no_errors_however_the_border_counts(chapter, border):
     pets = synthetic_pets(2, SIZE)
     perfect = (pets.trimaps == PET) | (border != 'background') * (pets.trimaps == BORDER)
-    figure = plot_comparison(pets, [0, 1], perfect.numpy()[None], ['perfect'], ['one', 'two'], border)
+    figure = chapter.plot_comparison(pets, [0, 1], perfect.numpy()[None], ['perfect'], ['one', 'two'], border)
     assert 'IoU 1.000' in figure.axes[2].get_title()
     truth, mask = (ax.images[0].get_array() for ax in figure.axes[1:3])
     assert np.array_equal(truth, mask)
 
 
-def test_pieces_are_those_of_scipy(chapter):
-    ndimage = pytest.importorskip('scipy.ndimage')
-    masks = torch.from_numpy(np.random.default_rng(0).random((40, 32, 32)) < np.linspace(.02, .6, 40)[:, None, None])
-    for mask, found in zip(masks, chapter.pieces(masks, share=.05)):
-        labels, _ = ndimage.label(mask.numpy(), np.ones((3, 3)))
-        sizes = np.bincount(labels.ravel())[1:]
-        assert found == (sizes > .05 * sizes.sum()).sum()
-    assert chapter.pieces(torch.zeros(1, 32, 32).bool()).tolist() == [0] and chapter.pieces(torch.ones(1, 128, 128).bool()).tolist() == [1]
+def test_pieces_are_counted_with_corners_and_without_crumbs(chapter):
+    stripes, crumb = (torch.arange(32) % 16 < 5).expand(32, 32), torch.zeros(32, 32).bool()
+    crumb[:20, :20], crumb[30, 30] = True, True
+    masks = torch.stack([torch.eye(32).bool(), stripes, crumb, torch.zeros(32, 32).bool(), torch.ones(32, 32).bool()])
+    assert chapter.pieces(masks).tolist() == [1, 2, 1, 0, 1] and chapter.pieces(crumb[None], share=0).tolist() == [2]
 
 
 def test_facts_are_what_was_put_in(chapter):
@@ -252,3 +314,52 @@ def test_facts_are_what_was_put_in(chapter):
     assert facts['trimap in several pieces'][2] == 1 and facts['trimap in several pieces'][:2].sum() == 0
     inside = (pets.images[5].float().mean(0) / 255)[pets.trimaps[5] == PET].mean()
     assert facts['brightness of the pet'][5] == pytest.approx(inside.item(), abs=1e-6)
+
+
+# the chapters on runs that are not there yet
+
+def write_series(results, protocol, variants, seeds, images=40, size=128):
+    "Runs as the runner keeps them, at width 16 and 128 px, of made-up figures."
+    rng, recipe = np.random.default_rng(1), PROTOCOLS[protocol]
+    for seed in seeds:
+        for v in variants:
+            config = RunConfig(v, seed, Setting(protocol=protocol, width=16, size=size, recipe=recipe))
+            folder, level = RunFolder(results / config.folder), .75 + .01 * (v.down == 'mp') + rng.normal(0, .001)
+            with folder.lock(): (folder.path / 'config.json').write_text(json.dumps(dict(config=config.to_dict())))
+            history = [dict(epoch=e, side=size, train_loss=1 / e, train_accuracy=.9, val_loss=1 / e, val_batch_accuracy=.9, val_accuracy=.9, val_iou=level - .2 / e, val_dice=.8,
+                            val_iou_threshold=level - .1 / e, val_threshold=.5, val_predicted=.35, val_true=.3, lr=.02, skipped_steps=0, one_class=0, seconds=9.0, processor_seconds=9.0,
+                            images_per_second=50.0, peak_memory_mb=900) for e in range(1, recipe.epochs + 1)]
+            bins = rng.random((15, 3)).cumsum(1)
+            counts = rng.integers(100, 4000, (images, 4)).astype(np.uint16)
+            arrays = dict(val_counts=counts, test_counts=counts, test_counts_threshold=counts, test_bins=bins, test_bins_corrected=bins, masks_index=np.arange(10, dtype=np.uint16),
+                          masks=np.packbits(rng.random((10, size * size)) > .6, axis=-1), test_grid_power=rng.normal(0, .1, (images, 4)).astype(np.float16))
+            test = dict(images=images, accuracy=.93, iou=level - .005, iou_threshold=level, dice=.85, boundary_2=.4, boundary_2_threshold=.4 + rng.normal(0, .001))
+            metrics = dict(val=dict(accuracy=.9, batch_accuracy=.9, loss=.3, iou=level), best_epoch=recipe.epochs, threshold=.6, epochs=recipe.epochs, parameters=1_944_049, macs=758_000_000,
+                           seconds=99.0, processor_seconds=99.0, images_per_second=50.0, peak_memory_mb=900, device='cpu, 1 threads', amp='bfloat16', train_images=3312)
+            folder.finish(history, arrays, metrics | (dict(test=test) if protocol == 'course' else {}))
+
+
+@pytest.mark.parametrize('chapter', ['05_experiments', '06_analysis'])
+def test_the_series_of_the_plan_is_shown_without_an_edit(chapter, tmp_path):
+    "In a copy of the course whose results/ holds the 40 runs of the plan and the published four at 128 px beside an older series."
+    for name in ('unet_course', 'nbs', 'tools'): shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__', '*.png'))
+    shutil.copyfile(ROOT / 'settings.ini', tmp_path / 'settings.ini')
+    for name in ('pets-course-w16-96px', 'pets-published-w16-64px', 'recipe_search', 'peers'): shutil.copytree(ROOT / 'results' / name, tmp_path / 'results' / name)
+    write_series(tmp_path / 'results', 'course', FACTORIAL, range(5))
+    write_series(tmp_path / 'results', 'published', EXPERIMENTS.values(), [0])
+    write_series(tmp_path / 'results', 'published', [EXPERIMENTS['exp1'], EXPERIMENTS['exp2']], [1])
+    code = f"import json, notebooks\nnb = notebooks.execute(notebooks.ROOT / 'nbs/{chapter}.ipynb', tiny=True)\nprint(json.dumps(nb))"
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(tmp_path), str(tmp_path / 'tools')]), UNET_COURSE_DATA=str(tmp_path / 'nothing'))
+    done = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    cells = {cell['id']: ''.join(str(output.get('text', '')) + str(output.get('data', {}).get('text/markdown', '')) for output in cell.get('outputs', []))
+             for cell in json.loads(done.stdout.splitlines()[-1])['cells']}
+    if chapter == '05_experiments':
+        assert 'width 16, 128x128 pixels, 6 epochs' in cells['05d00020'] and 'means over 5 seeds' in cells['05d00020'] and 'older' not in cells['05older1']
+        assert 'falls in a straight line to zero' in cells['05curve01'] and 'published protocol, width 16, 128x128 pixels' in cells['05d000a1'] and 'exp1 by' in cells['05pub0002']
+    else:
+        assert '40 runs: Oxford-IIIT Pet, course protocol, width 16, 128x128 pixels, 6 epochs' in cells['22fc5ee6'] and 'that the plan below names' in cells['06older1']
+        said = dict(re.findall(r'^\| (\w+) \| (.*) \|$', cells['06answer1'], re.M))
+        assert {'1a', '1b', '1c', '1d', '2', '3a', '3b'} <= said.keys() and not re.search('tiny|synthetic|96 px|older|not measured', cells['06answer1'])
+        assert 'at own thresholds' in said['1b'] and 'seed 0:' in said['1c'] and 'seed 1:' in said['1c'] and '(2 px, 40 runs' in said['3b'] and '40 runs' in said['1d']
+        for id, claim in (('06sharp01', '1b'), ('06c1c003', '1c'), ('06c1d003', '1d'), ('06c3b003', '3b')): assert said[claim] in cells[id]

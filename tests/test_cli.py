@@ -13,7 +13,7 @@ from PIL import Image
 
 from conftest import ROOT
 from unet_course import __version__, cli
-from unet_course.cli import main, make_parser
+from unet_course.cli import main
 
 
 def call(capsys, *words):
@@ -75,6 +75,12 @@ def test_a_place_that_cannot_be_written_names_what_moves_it(capsys, monkeypatch,
     monkeypatch.setattr(cli, 'table_command', full)
     code, _, err = call(capsys, 'table', 'runs')
     assert code == 2 and err.count('\n') == 1 and '/srv/runs' in err and all(word in err for word in ('--out', '--root', 'UNET_COURSE_DATA', 'UNET_COURSE_CACHE'))
+
+
+def test_help_gives_the_presets_as_they_are(capsys):
+    from unet_course.experiments import PRESETS
+    text = ' '.join(call(capsys, 'run', '--help')[1].split())
+    for name in ('full', 'laptop'): assert '{}: width {width}, {size} px, {epochs} epochs'.format(name, **PRESETS[name]) in text
 
 
 def test_version(capsys):

@@ -9,7 +9,7 @@ import pytest
 from made import finished, made_up, plan, quiet, small
 from unet_course.experiments import FACTORIAL
 from unet_course.runs.comparisons import (
-    budget_steps, clean_pairs, cost_rows, epoch_values, order_of, pair_runs, peer_rows, published_rows, seed_effects, side_arms, told_apart, within_seeds)
+    budget_steps, clean_pairs, cost_rows, epoch_values, order_of, pair_runs, peer_rows, published_rows, seed_effects, side_arms, told_apart, tried_recipes, within_seeds)
 from unet_course.runs.tables import read_runs
 
 
@@ -116,3 +116,14 @@ def test_peers_are_shown_beside_ours(plan, tmp_path):
     assert set(rows) == {('monai-basicunet', 'dice'), ('this course', 'bce'), ('this course', 'dice')}
     theirs = rows['monai-basicunet', 'dice']
     assert theirs['runs'] == 2 and theirs['test_iou'] == pytest.approx(.705) and theirs['test_iou_std'] == pytest.approx(.0071, abs=1e-4) and theirs['parameters'] == 3_000_000
+
+
+def test_tries_are_means_over_their_runs_the_best_first(tmp_path):
+    assert tried_recipes(tmp_path) == []
+    (tmp_path / '64px').mkdir()
+    for attempt, variant, seed, iou in (('a', 'mp-tr-bce', 0, .7), ('a', 'str_conv-ups-dice', 0, .6), ('b', 'mp-tr-bce', 0, .8)):
+        run = dict(attempt=attempt, variant=variant, seed=seed, size=64, iou=iou, iou_at_half=iou - .1, train_seconds=10.0)
+        (tmp_path / '64px' / f'{attempt}-{variant}-{seed}.json').write_text(json.dumps(run))
+    first, second = tried_recipes(tmp_path)
+    assert (first['attempt'], first['both'], second['attempt'], second['both'], second['runs']) == ('b', False, 'a', True, 2)
+    assert second['iou'] == pytest.approx(65) and second['iou_at_half'] == pytest.approx(55) and second['seconds'] == 10

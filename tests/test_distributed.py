@@ -12,7 +12,6 @@ import torch
 
 from conftest import ROOT
 from runs import Run, free_port, processes, result, run_folder, run_words
-from unet_course.data import course_split
 from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.factory import create_model
 from unet_course.losses import DiceLoss, WeightedBCE

@@ -1,15 +1,15 @@
 """Chapter 05: variants, settings, configs."""
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import nbformat
 import pytest
 
 from conftest import ROOT
-from unet_course.training import Recipe
-from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, RunConfig, Setting, Variant, make_configs, parse_variants
+from unet_course.experiments import EXPERIMENTS, FACTORIAL, PROTOCOLS, Setting, Variant, make_configs, parse_variants
 from unet_course.support.files import CourseError
+from unet_course.training import Recipe
 
 
 def test_the_four_and_the_eight():

@@ -12,7 +12,7 @@ from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, Setting, Variant
 from unet_course.factory import create_model
 from unet_course.runs.evaluation import keep_counts, keep_masks, kept_index, measure, summarise
-from unet_course.runs.factorials import find_factorials, published_histories
+from unet_course.runs.factorials import called_pet, epochs_to, find_factorials, published_runs, true_share
 from unet_course.runs.run_folder import RunFolder
 from unet_course.support.files import CourseError
 
@@ -63,7 +63,33 @@ def test_a_factorial_is_read_from_its_folders(factorial, networks):
         with torch.inference_mode(): expected = networks[v.id](pictures)[:, 0] > 0
         assert np.array_equal(factorial.masks()[1, i], expected.numpy())
     for word in ('synthetic pets', 'width 2', '32x32', '1 epoch', 'cpu, 1 threads', 'AMP off', 'seeds 0, 1', '16 runs'): assert word in str(factorial)
-    assert len(factorial.histories()) == 16 and factorial.histories()[0, 'mp-tr-bce'][0]['val_iou_threshold'] == .5
+    assert factorial.words == '16 tiny networks on synthetic pets, standing in for the factorial'
+
+
+def test_grid_power_is_signed_and_by_period_or_over_all_of_them(factorial):
+    power = factorial.grid_power()
+    assert list(power) == ['2 px', '4 px', '8 px', '16 px'] and all(values.shape == (2, 8) for values in power.values())
+    kept = factorial.kept('test_grid_power').astype(float)
+    assert power['4 px'] == pytest.approx(kept[..., 1].mean(2)) and (power['2 px'] < 0).any() and (power['2 px'] > 0).any()
+    for folder in factorial.folders.values():  # older runs kept the mean over the periods, as a ratio
+        stored = folder.arrays
+        assert np.log(stored['test_grid']) == pytest.approx(stored['test_grid_power'].astype(float).mean(1), abs=2e-3)
+
+
+def test_the_true_share_is_in_the_history_or_in_the_counts():
+    class Run:
+        has_arrays = True
+        def __init__(self, history, arrays=None): self.history, self.arrays = history, arrays
+    old = Run([dict(val_predicted=.6), dict(val_predicted=.3)], dict(val_counts=np.array([[20, 0, 10, 70], [0, 0, 0, 100]], np.uint16)))
+    new = Run([dict(val_predicted=.3, val_true=.3), dict(val_predicted=.6, val_true=.3)])
+    assert true_share({(0, 'mp-tr-bce'): old}) == pytest.approx(.15) and true_share({(0, 'mp-tr-bce'): new}) == .3 and true_share({}) is None
+    assert called_pet({(0, 'mp-tr-bce'): new, (0, 'mp-tr-dice'): old}, 'bce') == pytest.approx(np.array([[1, 2]])) and called_pet({}, 'bce').size == 0
+
+
+def test_epochs_to_a_share_of_the_best():
+    history = [dict(val_iou_threshold=value, processor_seconds=2.0, seconds=9.0, val_iou=.1) for value in (.2, .75, .77, .80)]
+    assert epochs_to(history) == (3, 6.0) and epochs_to(history, .93) == (2, 4.0) and epochs_to(history[:1]) == (1, 2.0)
+    assert epochs_to([dict(val_iou=value, seconds=1.0) for value in (.5, .8)]) == (2, 2.0)
 
 
 def test_incomplete_seeds_other_protocols_and_side_arms_are_left_out(tmp_path):
@@ -77,7 +103,9 @@ def test_incomplete_seeds_other_protocols_and_side_arms_are_left_out(tmp_path):
     found = find_factorials(tmp_path)
     assert [(f.setting.data, f.seeds, len(f.rows)) for f in found] == [('pets', (0,), 8), ('synthetic', (0,), 8)]
     assert find_factorials(tmp_path / 'nothing') == []
-    assert sorted(published_histories(tmp_path)) == sorted((3, v.id) for v in FACTORIAL) and published_histories(tmp_path / 'nothing') == {}
+    assert sorted(published_runs(tmp_path)) == sorted((3, v.id) for v in FACTORIAL) and published_runs(tmp_path / 'nothing') == {}
+    write_run(tmp_path, RunConfig(Variant('mp', 'tr', 'bce'), 3, Setting(protocol='published', size=128, recipe=PROTOCOLS['published'])), {}, arrays)
+    assert len(published_runs(tmp_path)) == 8, 'larger pictures, but one loss only'
 
 
 def test_settings_are_never_mixed_and_the_one_that_carries_the_verdicts_comes_first(tmp_path):

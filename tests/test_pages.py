@@ -8,7 +8,6 @@ import functools
 import gzip
 import http.server
 import importlib.util
-import json
 import os
 import re
 import shutil

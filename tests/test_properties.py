@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
-from unet_course.cli import shard
+from unet_course.support.arguments import shard
 from unet_course.data import Pets, batches, course_split, epoch_order, published_split
 from unet_course.datasets.synthetic import synthetic_pets
 from unet_course.experiments import FACTORIAL, PROTOCOLS, RunConfig, Setting, make_configs, parse_variants

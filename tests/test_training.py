@@ -1,14 +1,11 @@
 """Chapter 04: formats, schedule, one step, files, and runs that are stopped and go on."""
-import json
 import math
 import os
 import platform
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

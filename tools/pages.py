@@ -196,7 +196,7 @@ def describe_pictures(cell):
 
 
 class Lookup(NbdevLookup):
-    "nbdev's links from words in backticks to their definitions, but not from `WORDS`; a method's leads to its class, which has the anchor."
+    "nbdev's links from words in backticks to their definitions, but not from `WORDS`; a method has no heading, and leads to its class."
 
     def _link_sym(self, m):
         if m[1] in WORDS and not m[0].endswith('()`'): return m[0]

@@ -37,6 +37,13 @@ setting and seed named below, not of the original's scale.
 '''
 
 
+def halved(model) -> dict:
+    "The weights of a network: convolutions in fp16, batch norm, which has running means, as it is."
+    weights = model.state_dict()
+    def convolution(name): return name.endswith(('.weight', '.bias')) and f'{name.rpartition(".")[0]}.running_mean' not in weights
+    return {name: values.half() if convolution(name) else values for name, values in weights.items()}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', type=Path, help='a setting folder: <out>/pets-course-w16-...')
@@ -49,8 +56,7 @@ def main():
     for variant in FACTORIAL:
         run = RunFolder(args.runs / variant.id / f'seed{args.seed}')
         model, config = load_weights(run.weights)
-        state = {k: v.half() if k.endswith(('.weight', '.bias')) and f'{k.rpartition(".")[0]}.running_mean' not in model.state_dict() else v for k, v in model.state_dict().items()}
-        save_weights(target / f'{variant.id}.pth', state, config)
+        save_weights(target / f'{variant.id}.pth', halved(model), config)
         model, config = load_weights(target / f'{variant.id}.pth')
         setting, threshold = run.setting, config['threshold']
         pets, split = load_data(setting, args.root)

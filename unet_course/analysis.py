@@ -4,39 +4,43 @@
 
 # %% auto #0
 __all__ = ['EQUIVALENCE_MARGIN', 'plot_runs', 'contrasts', 'anova', 'holm', 'verdicts', 'in_points', 'both_lines', 'plot_effects',
-           'epochs_to', 'plot_comparison']
+           'share_word', 'leaning', 'sharper', 'faster', 'lazy', 'blocky', 'answers']
 
 # %% ../nbs/06_analysis.ipynb #a1fd1d06
+#| code-fold: true
+#| code-summary: "Imports of the module"
 import math
 from itertools import combinations
 
 import numpy as np
-import torch
 from scipy import stats
 
-from .data import Pets, make_targets
-from .experiments import CLAIMS, FACTORIAL, NAMES
-from .losses import iou, pixel_counts
-from .views.explorer import errors, explore, paint
+from .experiments import CLAIMS, EXPERIMENTS, FACTORIAL, NAMES
+from .runs.factorials import called_pet, epochs_to
 
 # %% ../nbs/06_analysis.ipynb #06judge2
+#| code-fold: true
+#| code-summary: "The drawing"
 def plot_runs(
     own,   # [seeds, 8]: mean IoU with each run's own threshold, variants in the order of FACTORIAL
     half,  # the same with masks cut at 0.5
 ):  # matplotlib Figure, closed for pyplot
     "Draw a dot for every run, at both thresholds, variant by variant."
     import matplotlib.pyplot as plt
+    looks = ('cut at 0.5', half, 'o', '#c2410c'), ('own threshold', own, 'D', '#1b6ca8')
     fig, ax = plt.subplots(figsize=(8, 3.6), dpi=140, facecolor='white', layout='constrained')
     for y, variant in enumerate(FACTORIAL):
-        ax.plot([half[:, y].mean(), own[:, y].mean()], [y, y], color='#9ca3af', lw=2, zorder=1)
-        for values, marker, colour in ((half, 'o', '#c2410c'), (own, 'D', '#1b6ca8')):
-            ax.scatter(values[:, y], np.full(len(values), y), marker=marker, s=22, facecolor='none', edgecolor=colour)
+        ends = [half[:, y].mean(), own[:, y].mean()]
+        ax.plot(ends, [y, y], color='#9ca3af', lw=2, zorder=1)
+        for name, values, marker, colour in looks:
+            ax.scatter(values[:, y], np.full(len(values), y), marker=marker, s=22,
+                       facecolor='none', edgecolor=colour)
             ax.scatter(values[:, y].mean(), y, marker=marker, s=42, color=colour, zorder=2,
-                       label={'o': 'cut at 0.5', 'D': 'own threshold'}[marker] if y == 0 else None)
+                       label=name if y == 0 else None)
     ax.set_yticks(range(len(FACTORIAL)), [v.id for v in FACTORIAL])
     ax.invert_yaxis()
     ax.set_xlabel('mean IoU on the test split; open: one run, filled: mean of the seeds')
-    ax.legend(loc='best', fontsize=8)
+    fig.legend(loc='outside upper center', ncols=2, fontsize=8)
     plt.close(fig)
     return fig
 
@@ -48,11 +52,12 @@ def contrasts(
     variants,  # list of Variant
     interactions: int = 2,  # up to how many factors in one column
 ) -> dict:  # 'loss', 'down', 'up', 'loss × down', ...: float64 [len(variants)]
-    "Return the columns of the design: +1 for the level said to be better, -1 for the other, and their products."
+    "Return the design's columns: +1 for the level said to be better, else -1, and their products."
     columns = {factor: np.array([1. if getattr(v, factor) == better else -1. for v in variants])
                for factor, (better, _) in CLAIMS.items()}
     for n in range(2, interactions + 1):
-        columns |= {' × '.join(group): np.prod([columns[f] for f in group], axis=0) for group in combinations(CLAIMS, n)}
+        columns |= {' × '.join(group): np.prod([columns[f] for f in group], axis=0)
+                    for group in combinations(CLAIMS, n)}
     return columns
 
 # %% ../nbs/06_analysis.ipynb #b58d1b0f
@@ -60,22 +65,24 @@ def anova(
     values,  # [seeds, 8], variants in the order of FACTORIAL
     level: float = 0.95,  # of the intervals
 ) -> list:  # dicts with effect, estimate, se, low, high, p (two-sided, of no effect) and df
-    "Return main effects and two-way interactions with t-intervals, seeds as blocks; positive is as claimed."
+    "Return main effects and interactions of two, seeds as blocks; positive is as claimed."
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(FACTORIAL) or not np.isfinite(values).all():
-        raise ValueError(f'values: finite numbers [seeds, {len(FACTORIAL)}] are wanted, not {values.shape}; Factorial.values gives them')
+        raise ValueError(f'values: finite numbers [seeds, {len(FACTORIAL)}] are wanted, not '
+                         f'{values.shape}; Factorial.values gives them')
     seeds, columns = len(values), contrasts(FACTORIAL)
-    blocks = np.kron(np.eye(seeds), np.ones((len(FACTORIAL), 1)))         # one column a seed
-    effects = np.tile(np.stack([*columns.values()], 1), (seeds, 1))       # one column an effect
+    blocks = np.kron(np.eye(seeds), np.ones((len(FACTORIAL), 1)))    # one column a seed
+    effects = np.tile(np.stack([*columns.values()], 1), (seeds, 1))  # one column an effect
     model = np.concatenate([blocks, effects], 1)
     coefficients, *_ = np.linalg.lstsq(model, values.ravel(), rcond=None)
-    df = len(model) - model.shape[1]
+    df = len(model) - model.shape[1]  # runs, less one for each seed, less six effects
     noise = math.sqrt(((values.ravel() - model @ coefficients) ** 2).sum() / df)
-    se = 2 * noise / math.sqrt(values.size)  # a coefficient has variance noise² / n, and an effect is two coefficients
+    se = 2 * noise / math.sqrt(values.size)  # an effect is a mean of n/2 less a mean of n/2
     half, rows = stats.t.ppf((1 + level) / 2, df) * se, []
     for name, estimate in zip(columns, (2 * coefficients[seeds:]).tolist()):
         p = 2 * stats.t.sf(abs(estimate) / se, df) if se else float(estimate == 0)
-        rows.append(dict(effect=name, estimate=estimate, se=se, low=estimate - half, high=estimate + half, p=float(p), df=df))
+        rows.append(dict(effect=name, estimate=estimate, se=se, low=estimate - half,
+                         high=estimate + half, p=float(p), df=df))
     return rows
 
 # %% ../nbs/06_analysis.ipynb #3ef14d9f
@@ -95,10 +102,11 @@ def verdicts(
     margin: float = EQUIVALENCE_MARGIN,  # differences within it are called equal
     level: float = 0.95,  # of the intervals, and of all three verdicts together
 ) -> list:  # dicts: those of `anova`, and claim, verdict and p_margin (adjusted by Holm's method)
-    "Return the verdict on each claim: 'supported', 'contradicted', 'equivalent' or 'not decided'."
+    "Return for each claim 'supported', 'contradicted', 'equivalent' or 'not decided'."
     rows, seeds = anova(values, level)[:len(CLAIMS)], len(values)
     beyond = [max(0.0, abs(r['estimate']) - margin) for r in rows]
-    p = [float(2 * stats.t.sf(d / r['se'], r['df'])) if r['se'] else float(d == 0) for d, r in zip(beyond, rows)]
+    p = [float(2 * stats.t.sf(d / r['se'], r['df'])) if r['se'] else float(d == 0)
+         for d, r in zip(beyond, rows)]
     for row, adjusted in zip(rows, holm(p)):
         better, other = (NAMES[level_] for level_ in CLAIMS[row['effect']])
         outside = adjusted < 1 - level and (row['low'] > margin or row['high'] < -margin)
@@ -106,7 +114,8 @@ def verdicts(
         if seeds == 1 or not (outside or inside): verdict = 'not decided'
         elif inside: verdict = 'equivalent'
         else: verdict = 'supported' if row['estimate'] > 0 else 'contradicted'
-        row |= dict(claim=f'{better} beats {other[0].lower()}{other[1:]}', p_margin=adjusted, verdict=verdict)
+        row |= dict(claim=f'{better} beats {other[0].lower()}{other[1:]}', p_margin=adjusted,
+                    verdict=verdict)
     return rows
 
 # %% ../nbs/06_analysis.ipynb #06lines1
@@ -114,7 +123,8 @@ def in_points(
     row: dict,  # of `anova` or `verdicts`
 ) -> str:
     "Return the estimate and its interval in points of IoU."
-    return f'{100 * row["estimate"]:+.2f} points, {100 * row["low"]:+.2f} to {100 * row["high"]:+.2f}'
+    estimate, low, high = (100 * row[key] for key in ('estimate', 'low', 'high'))
+    return f'{estimate:+.2f} points, {low:+.2f} to {high:+.2f}'
 
 def both_lines(
     own,   # [seeds, 8]: mean IoU with each run's own threshold
@@ -124,73 +134,132 @@ def both_lines(
     said = {}
     for a, b in zip(verdicts(own), verdicts(half)):
         first, second = f'at own thresholds ({in_points(a)})', f'at 0.5 ({in_points(b)})'
-        said[a['effect']] = (f'{a["claim"]}: {a["verdict"]}, {first} and {second}' if a['verdict'] == b['verdict']
-                             else f'{a["claim"]}: {a["verdict"]} {first}, {b["verdict"]} {second}')
+        claim = f'{a["claim"]}: {a["verdict"]}'
+        said[a['effect']] = (f'{claim}, {first} and {second}' if a['verdict'] == b['verdict']
+                             else f'{claim} {first}, {b["verdict"]} {second}')
     return said
 
 # %% ../nbs/06_analysis.ipynb #7e88601c
+#| code-fold: true
+#| code-summary: "The drawing"
 def plot_effects(
     own,   # [seeds, 8]: the figure with each run's own threshold
     half,  # the same with masks cut at 0.5
     margin: float = EQUIVALENCE_MARGIN,  # drawn in grey
 ):  # matplotlib Figure, closed for pyplot
-    "Draw the effects at both thresholds with their intervals; right of zero speaks for a claim, left against it."
+    "Draw the effects at both thresholds; right of zero speaks for a claim, left against it."
     import matplotlib.pyplot as plt
-    fig, ax = plt.subplots(figsize=(8, 3.6), dpi=140, facecolor='white', layout='constrained')
-    ax.axvspan(-100 * margin, 100 * margin, color='#9ca3af', alpha=.35, label=f'equal for our purpose (±{100 * margin:.1f})')
+    fig, ax = plt.subplots(figsize=(8, 3.8), dpi=140, facecolor='white', layout='constrained')
+    ax.axvspan(-100 * margin, 100 * margin, color='#9ca3af', alpha=.35,
+               label=f'the margin, ±{100 * margin:.1f}')
     ax.axvline(0, color='#374151', lw=.8)
-    names = []
-    for values, offset, colour, label in ((own, -.17, '#1b6ca8', 'own threshold'), (half, .17, '#c2410c', 'cut at 0.5')):
-        decided = {r['effect']: r['verdict'] for r in verdicts(values, margin)}
+    for values, offset, colour, label in ((own, -.17, '#1b6ca8', 'own threshold'),
+                                          (half, .17, '#c2410c', 'cut at 0.5')):
+        decided, names = {r['effect']: r['verdict'] for r in verdicts(values, margin)}, []
         for y, row in enumerate(anova(values)):
-            main = row['effect'] in decided
-            ax.errorbar(100 * row['estimate'], y + offset, xerr=100 * (row['high'] - row['estimate']), fmt='o' if main else 's', ms=7 if main else 4,
-                        lw=2.4 if main else 1.1, color=colour, label=label if y == 0 else None)
-            if main: ax.annotate(decided[row['effect']], (1.01, y + offset), xycoords=('axes fraction', 'data'), va='center', fontsize=8, color=colour)
-            if offset < 0: names.append(f'{row["effect"]}: {" over ".join(CLAIMS[row["effect"]])}' if main else row['effect'])
+            name, main = row['effect'], row['effect'] in decided
+            arm = 100 * (row['high'] - row['estimate'])
+            ax.errorbar(100 * row['estimate'], y + offset, xerr=arm, fmt='o' if main else 's',
+                        ms=7 if main else 4, lw=2.4 if main else 1.1, color=colour,
+                        label=label if y == 0 else None)
+            names.append(f'{name}: {" over ".join(CLAIMS[name])}' if main else name)
+            if main: ax.annotate(decided[name], (1.01, y + offset), va='center', fontsize=8,
+                                 xycoords=('axes fraction', 'data'), color=colour)
     ax.set_yticks(range(len(names)), names, fontsize=9)
     ax.invert_yaxis()
     ax.set_xlabel('points of mean IoU on the test split, 95 % intervals')
-    ax.legend(loc='lower right', fontsize=8)
+    fig.legend(loc='outside upper center', ncols=3, fontsize=8)
     plt.close(fig)
     return fig
+
+# %% ../nbs/06_analysis.ipynb #06claim1b
+def share_word(hits: int, of: int) -> str:
+    "Return how often something was seen, in a word."
+    return 'yes' if hits == of else 'no' if not hits else 'mostly' if 2 * hits > of else 'seldom'
+
+def leaning(row: dict, words: tuple) -> str:
+    "Return the word for an interval above zero, below it, or across it."
+    return words[0] if row['low'] > 0 else words[1] if row['high'] < 0 else words[2]
+
+def sharper(
+    factorial,  # of `find_factorials`
+) -> str:
+    "Return claim 1b in a sentence: boundary IoU at both thresholds, as far as the runs have it."
+    words, said = ('yes', 'no, less sharp', 'not clear'), []
+    for cut, key in (('at own thresholds', 'boundary_2_threshold'), ('at 0.5', 'boundary_2')):
+        values = factorial.values(f'test_{key}')
+        if np.isfinite(values).all():
+            row = anova(values)[0]
+            said.append(f'{leaning(row, words)} {cut} ({in_points(row)})')
+        else: said.append(f'not measured {cut}')
+    if 'not measured at own thresholds' in said: said.append('which is half an answer')
+    return f'Dice gives sharper boundaries: {", ".join(said)} (boundary IoU, {factorial.words})'
 
 # %% ../nbs/06_analysis.ipynb #06c1c002
-def epochs_to(
-    history: list,  # rows of a run's history, one an epoch
-    share: float = 0.95,  # of the run's own best validation IoU
-) -> tuple[int, float]:  # epochs, seconds of training
-    "Return how long a run took to reach `share` of its own best validation IoU, at the best threshold of each epoch."
-    values = [float(row['val_iou_threshold']) for row in history]
-    first = next(i for i, value in enumerate(values) if value >= share * max(values))
-    return first + 1, sum(float(row['seconds']) for row in history[:first + 1])
+def faster(
+    factorial,        # of `find_factorials`
+    published: dict,  # of `published_runs`
+) -> str:
+    "Return claim 1c in a sentence: the published protocol's exp2 against exp1, then the factorial."
+    time = {key: epochs_to(run.history) for key, run in (published | factorial.folders).items()}
+    ours = np.array([[epochs_to(factorial.folders[seed, v.id].history) for v in FACTORIAL]
+                     for seed in factorial.seeds])  # [seeds, 8, 2]
+    theirs = {seed: [epochs_to(published[seed, EXPERIMENTS[name].id].history)
+                     for name in ('exp2', 'exp1')] for seed, id in published
+              if id == EXPERIMENTS['exp1'].id and (seed, EXPERIMENTS['exp2'].id) in published}
+    epochs, seconds = (anova(ours[..., i])[0] for i in (0, 1))
+    lines = []
+    if theirs:
+        sooner = share_word(sum(a[0] < b[0] for a, b in theirs.values()), len(theirs))
+        each = '; '.join(f'seed {seed}: {a[0]} epochs, {a[1]:.0f} s against {b[0]}, {b[1]:.0f} s'
+                         for seed, (a, b) in theirs.items())
+        lines.append(f'{sooner} in the published protocol (exp2 against exp1, {each})')
+    word = leaning(epochs, ('no, slower', 'yes', 'no clear difference'))
+    lines.append(f'{word} in the {factorial.words} ({epochs["estimate"]:+.1f} epochs, '
+                 f'{epochs["low"]:+.1f} to {epochs["high"]:+.1f}; {seconds["estimate"]:+.0f} s, '
+                 f'{seconds["low"]:+.0f} to {seconds["high"]:+.0f})')
+    return f'Dice converges faster: {"; ".join(lines)}'
 
-# %% ../nbs/06_analysis.ipynb #bd739e02
-def plot_comparison(
-    pets: Pets,  # the images
-    index,    # rows of pets
-    masks,    # bool [variants, len(index), size, size]
-    names,    # of the variants
-    titles,   # of the images
-    border: str = 'background',  # how the border was counted
-):  # matplotlib Figure, closed for pyplot
-    "Draw a row for each image: the image, its truth, and every variant's mask with its errors and IoU."
-    import matplotlib.pyplot as plt
-    shown = pets.subset(index).to('cpu')
-    targets = make_targets(shown.trimaps, border)
-    fig, axes = plt.subplots(len(shown), 2 + len(names), figsize=(1.4 * (2 + len(names)), 1.5 * len(shown) + .5), facecolor='white', squeeze=False, layout='constrained')
-    for row, ax in enumerate(axes):
-        image, truth, counted = shown.images[row].permute(1, 2, 0).numpy(), (targets[row, 0] == 1).numpy(), (targets[row, 0] != 255).numpy()
-        columns = [('image', {}), ('truth', dict(right=truth))]
-        for name, mask in zip(names, masks):
-            score = iou(pixel_counts(torch.from_numpy(mask[row])[None, None], targets[row:row + 1])).item()
-            columns.append((f'{name}\n' * (row == 0) + f'IoU {score:.3f}', errors(mask[row] & counted, truth)))
-        for a, (title, areas) in zip(ax, columns):
-            a.imshow(paint(image, areas))
-            a.set_title(title if row == 0 or title.startswith('IoU') else '', fontsize=9)
-            a.set(xticks=[], yticks=[])
-        ax[0].set_ylabel(titles[row], fontsize=9)
-    credit = '; photos: Oxford-IIIT Pet, Parkhi et al. 2012, CC BY-SA 4.0' if pets.source == 'pets' else ''
-    fig.supxlabel(f'plain green: right; orange ///: too much; blue \\\\\\: missed{credit}', fontsize=8)
-    plt.close(fig)
-    return fig
+# %% ../nbs/06_analysis.ipynb #06lazy001
+def lazy(
+    factorial,        # of `find_factorials`
+    published: dict,  # of `published_runs`
+    first: int = 3,   # epochs to look at
+) -> str:
+    "Return claim 1d in a sentence: the published protocol, then the factorial."
+    lines = []
+    for name, folders in (('published protocol', published), (factorial.words, factorial.folders)):
+        ratio = called_pet(folders, 'bce')[:, :first]
+        if not ratio.size: continue
+        below = int((ratio < 1).sum())
+        lines.append(f'{share_word(below, ratio.size)} in the {name} (fewer pixels than there are '
+                     f'in {below} of the {ratio.size} first epochs of {len(ratio)} runs; in the '
+                     f'median {np.median(ratio):.2f} times as many)')
+    return f'BCE gets lazy and predicts background: {"; ".join(lines) or "not measured"}'
+
+# %% ../nbs/06_analysis.ipynb #06c3b004
+def blocky(
+    factorial,  # of `find_factorials`
+) -> str:
+    "Return claim 3b in a sentence: the sign of the grid in the logits, run by run."
+    (period, power), *_ = factorial.grid_power().items()
+    ups, tr = (power[:, [v.up == up for v in FACTORIAL]] for up in ('ups', 'tr'))
+    boxes, boards = int((ups < 0).sum()), int((tr > 0).sum())
+    return (f'Upsampling is blockier: in sign {share_word(boxes, ups.size)}, its logits have that '
+            f'of boxes in {boxes} of {ups.size} runs, {np.exp(ups.mean()):.2f} times the power '
+            f'beside it; with tr it is {np.exp(tr.mean()):.2f} times, and the sign of a '
+            f'checkerboard in {boards} of {tr.size} ({period}, {factorial.words})')
+
+# %% ../nbs/06_analysis.ipynb #06answer4
+def answers(
+    factorial,        # of `find_factorials`
+    published: dict,  # of `published_runs`
+) -> list[dict]:  # claim: '1a' to '3b'; sentence
+    "Return what the runs say about each claim, in one sentence each, both thresholds named."
+    both = both_lines(factorial.values('test_iou_threshold'), factorial.values('test_iou'))
+    if factorial.setting.data != 'pets':
+        both = {name: f'{sentence} ({factorial.words})' for name, sentence in both.items()}
+    said = {'1a': both['loss'], '1b': sharper(factorial), '1c': faster(factorial, published),
+            '1d': lazy(factorial, published), '2': both['down'], '3a': both['up'],
+            '3b': blocky(factorial)}
+    return [dict(claim=claim, sentence=f'{sentence}.') for claim, sentence in said.items()]

@@ -51,6 +51,8 @@ FACTORIAL = [Variant(*levels)
 CLAIMS = dict(loss=('dice', 'bce'), down=('mp', 'str_conv'), up=('tr', 'ups'))  # (better, other)
 
 # %% ../nbs/05_experiments.ipynb #4c095f83
+#| code-fold: true
+#| code-summary: "Names to variants"
 def parse_variants(
     text: str,  # ids or aliases separated by commas: 'exp1,mp-ups-dice', 'experiments', 'factorial'
 ) -> list[Variant]:
@@ -76,7 +78,7 @@ PROTOCOLS = dict(
     published=Recipe(epochs=15, batch_size=32, optimizer='adam', lr=1e-3, schedule='none',
                      max_grad_norm=None, augmented=False, select='loss'),
     course=Recipe(epochs=6, batch_size=32, optimizer='muon', lr=2e-2, adam_lr=3e-3,
-                  weight_decay=1e-2, schedule='linear', sizes=(.5, .75, 1), max_grad_norm=1.0,
+                  weight_decay=1e-1, schedule='linear', sizes=(.5, .75, 1), max_grad_norm=1.0,
                   augmented='flip'),
     tuned=Recipe(epochs=15, batch_size=32, optimizer='adamw', lr=3e-3, weight_decay=1e-2,
                  schedule='one_cycle', max_grad_norm=1.0, augmented=False),
@@ -90,6 +92,8 @@ SYNTHETIC_IMAGES = 600  # synthetic pets in a run with --data synthetic
 POS_WEIGHT = 3.0        # of the weighted BCE, in every protocol: the original's
 
 # %% ../nbs/05_experiments.ipynb #05loss000
+#| code-fold: true
+#| code-summary: "The arguments of a loss"
 def loss_arguments(
     loss: str,  # a key of `losses.LOSSES`
     pos_weight: float = POS_WEIGHT,  # of the weighted BCE
@@ -100,6 +104,8 @@ def loss_arguments(
     return arguments | (dict(pos_weight=pos_weight) if loss == 'bce' else {})
 
 # %% ../nbs/05_experiments.ipynb #f92df487
+#| code-fold: true
+#| code-summary: "The record, and how it is read from a stored run"
 @dataclass(frozen=True)
 class Setting:
     "What two runs must have in common to be compared: everything but the variant and the seed."
@@ -136,7 +142,8 @@ class Setting:
     def __str__(self):
         data = dict(pets='Oxford-IIIT Pet', synthetic='synthetic pets').get(self.data, self.data)
         own = self.data.startswith('folder_') and self.protocol == 'course'
-        usual, epochs = asdict(OWN_PICTURES if own else PROTOCOLS[self.protocol]), self.recipe.epochs
+        usual = asdict(OWN_PICTURES if own else PROTOCOLS[self.protocol])
+        epochs = self.recipe.epochs
         recipe = {name: value for name, value in asdict(self.recipe).items() if name != 'epochs'}
         changes = [f"{name.replace('_', ' ')} {value}" for name, value in recipe.items()
                    if value != usual[name]]
@@ -176,6 +183,8 @@ class Setting:
                    test_images=metrics.get('test', {}).get('images', config.get('test_images')))
 
 # %% ../nbs/05_experiments.ipynb #05run0000
+#| code-fold: true
+#| code-summary: "All that decides what a run computes"
 @dataclass(frozen=True)
 class RunConfig:
     "All that decides what a run computes."
@@ -213,6 +222,8 @@ class RunConfig:
         return plain | own
 
 # %% ../nbs/05_experiments.ipynb #5d4ded46
+#| code-fold: true
+#| code-summary: "The configs of a series"
 def make_configs(
     variants: list[Variant],   # from `parse_variants`
     seeds: list[int] = (0,),   # one run for each variant and seed
@@ -238,6 +249,8 @@ def make_configs(
     return [RunConfig(variant, seed, setting) for seed in seeds for variant in variants]
 
 # %% ../nbs/05_experiments.ipynb #2eaa8266
+#| code-fold: true
+#| code-summary: "Names for tables"
 NAMES = dict(mp='Max pooling', str_conv='Strided convolution',
              str_conv_bn='Strided convolution + BN', tr='Transposed convolution',
              ups='Upsampling + convolution', bce='Weighted BCE',

@@ -40,19 +40,21 @@ def is_decoy(
 # %% ../../nbs/workshop/datasets/choice.ipynb #bc06d165
 def credible(
     candidate: Candidate,  # to be judged by five pairs
-) -> bool:
-    "True if the masks look like masks and the pictures do not; else if names, or values, say so."
+) -> int:  # 0: no; 1: yes, by names or numbers of values; 2: the pictures do not look like masks
+    "Return whether the masks look like masks, and the pictures do not."
     sample = spread(sorted(candidate.pairs, key=lambda f: f.label), 5)
     masks = sum(looks_like_mask(candidate.pairs[f][0].path) for f in sample) / len(sample)
     pictures = sum(looks_like_mask(f.path) for f in sample) / len(sample)
-    if masks > .5 and pictures < .5: return True
+    if masks > .5 and pictures < .5: return 2
     says = lambda text: bool(MASK.search(text)) - bool(PICTURE.search(text))
-    word = says(candidate.masks + candidate.more)
-    words = word - says(candidate.pictures)
-    if words or masks <= .5: return words > 0 and (masks > .5 or word > 0)
+    word, other = says(candidate.masks + candidate.more), f'{candidate.pictures} {candidate.less}'
+    words = word - says(other)
+    if masks <= .5: return (2 if pictures < .5 else 1) * (words > 0 and word > 0)
+    if says(other) > 0 or is_decoy(other, 'masks'): return 0  # masks of another kind
+    if words: return int(words > 0)
     values = [[value_count(f.path) for f in found] for found in
               (sample, [candidate.pairs[f][0] for f in sample])]
-    return sum(values[0]) > 2 * sum(values[1])
+    return int(sum(values[0]) > 2 * sum(values[1]))
 
 # %% ../../nbs/workshop/datasets/choice.ipynb #4570d275
 def best_candidates(
@@ -60,12 +62,13 @@ def best_candidates(
     given: bool,             # do the options say which files are masks
 ) -> list[Candidate]:
     "Return the candidates between which only a person can choose; the first has most pairs."
-    best = []
+    best = {}
     for c in found:
         held = any(c.pairs.keys() <= b.pairs.keys() and c.used <= b.used for b in best)
-        if not held and credible(c): best.append(c)
+        if not held and (level := credible(c)): best[c] = level
+    best = [c for c in best if best[c] == max(best.values())]  # photos before drawings
     if not best: best = found[:1] if given else []
-    best = [c for c in best if not is_decoy(c.pictures, 'pictures')] or best
+    best = [c for c in best if not is_decoy(f'{c.pictures} {c.less}', 'pictures')] or best
     best = [c for c in best if not is_decoy(c.masks + c.more, 'masks')] or best
 
     def counts(c):  # has it half of the pairs, or is it a second set for some of the pictures
@@ -177,14 +180,15 @@ def find_pairs(
         there = ', '.join(f'{place} ({len(of)}, such as {of[0].path.name})'
                           for place, of in list(places.items())[:6])
         drawn = any(looks_like_mask(f.path) for f in spread(files, 40))
-        strange = Counter(p.suffix.lower() for p in others if p.suffix.lower() in NOT_READ)
+        strange = Counter(''.join(p.suffixes[-2 if p.suffix.lower() == '.gz' else -1:]).lower()
+                          for p in others if p.suffix.lower() in NOT_READ)
         unread = ' and '.join(f'{n} {ending}' for ending, n in strange.most_common(2))
         if unread: unread += ' files are not read: save them as PNG or JPEG'
         hint = unread or (not drawn and export_hint(others)) or (
             "a mask must have its picture's name, or that name and one constant suffix "
             '(order never pairs); --masks DIR or --mask-suffix S says which files are masks')
-        raise CourseError(f'{root}: {len(files)} pictures, in {there}, and none is the mask of '
-                          f'another: {hint}')
+        number = f'{len(files)} picture' + 's' * (len(files) > 1)
+        raise CourseError(f'{root}: {number}, in {there}, and none is the mask of another: {hint}')
     owner = {}
     for picture, masks in chosen.pairs.items():
         if chosen.kind in ('name', 'file') and len(masks) > 1:

@@ -15,10 +15,10 @@ from PIL import Image
 
 # %% ../../nbs/workshop/datasets/listing.ipynb #a1c0de09
 ENDINGS = {'.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.bmp', '.gif', '.tif', '.tiff', '.webp',
-           '.ppm', '.pgm', '.pbm', '.pnm', '.jp2', '.tga', '.avif'}  # files that are taken for pictures
+           '.ppm', '.pgm', '.pbm', '.pnm', '.jp2', '.tga', '.avif'}  # taken for pictures
 NOT_READ = {'.heic', '.heif', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raw', '.dcm', '.nii', '.gz',
             '.mha', '.nrrd', '.npy', '.npz', '.mat', '.h5', '.svg', '.pdf', '.psd', '.xcf', '.svs',
-            '.czi', '.nd2', '.lif', '.mp4', '.avi', '.mov', '.zip'}  # pictures that we do not read
+            '.czi', '.nd2', '.lif', '.mp4', '.avi', '.mov'}  # pictures that we do not read
 PART = re.compile(r'(?<![a-z])(train(ing)?|valid(ation)?|val|test(ing)?)(?![a-z])'
                   r'|^(train|val|test)(?=annot|mask|label|image|img|gt|[ab]$)'
                   r'|(?-i:(?<=[a-z])(Tr|Ts)$)', re.I)  # words of a split in a folder's name

@@ -107,7 +107,7 @@ def middle(
 
 # %% ../../nbs/workshop/datasets/pairing.ipynb #9a452538
 Pairs = dict[File, list[File]]  # picture: its masks
-@dataclass
+@dataclass(eq=False)
 class Candidate:
     "One way to pair a folder's pictures with masks."
     how: str       # of `readings`

@@ -22,7 +22,7 @@ VOC = [colour(*(sum((i >> 3 * bit + channel & 1) << 7 - bit for bit in range(3))
 LISTS = ('codes.txt', 'class_names.txt', 'label_names.txt', 'labels.txt', 'classes.txt')
 TABLES = ('labelmap.txt', 'label_colors.txt', 'class_dict.csv', '_classes.csv', 'classes.csv')
 JSON = ('dataset.json', 'meta.json', 'obj_class_to_machine_color.json')
-NOTHING = ('background', '_background_', 'bg', 'unlabeled', 'unlabelled')  # small letters
+NOTHING = ('background', '_background_', 'bg', 'unlabeled', 'unlabelled', '__bg__')  # small letters
 
 # %% ../../nbs/workshop/datasets/sidecars.ipynb #fe5f15b6
 def names_of_list(

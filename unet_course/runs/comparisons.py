@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['QUOTED', 'within_seeds', 'seed_effects', 'clean_pairs', 'told_apart', 'pair_runs', 'budget_steps', 'side_arms',
-           'epoch_values', 'cost_rows', 'published_rows', 'order_of', 'peer_rows']
+           'epoch_values', 'cost_rows', 'published_rows', 'order_of', 'tried_recipes', 'peer_rows']
 
 # %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_imports
+#| code-fold: true
+#| code-summary: "Imports of the module"
 import math
 from itertools import combinations
 from pathlib import Path
@@ -232,6 +234,23 @@ def order_of(
 ) -> str:  # for example 'exp1 > exp2 > exp3 > exp4'
     "Return the experiments, the highest figure first."
     return ' > '.join(row['experiment'] for row in sorted(rows, key=lambda row: -row[key]))
+
+# %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_tried
+def tried_recipes(
+    folder: Path,  # written by tools/recipe_search.py, one JSON file a run
+) -> list[dict]:  # a row a try and a size, the best first; IoU in percent
+    "Return the tries of the search: means over their runs; `both` if exp1 and exp4 were tried."
+    groups = {}
+    for run in map(read_json, sorted(Path(folder).glob('*/*.json'))):
+        groups.setdefault((run['attempt'], run['size']), []).append(run)
+    rows, exp1_and_4 = [], {EXPERIMENTS[name].id for name in ('exp1', 'exp4')}
+    for (attempt, size), runs in groups.items():
+        mean = {key: float(np.mean([run[key] for run in runs]))
+                for key in ('iou', 'iou_at_half', 'train_seconds')}
+        rows.append(dict(attempt=attempt, size=size, runs=len(runs), iou=100 * mean['iou'],
+                         iou_at_half=100 * mean['iou_at_half'], seconds=mean['train_seconds'],
+                         both={run['variant'] for run in runs} >= exp1_and_4))
+    return sorted(rows, key=lambda row: (-row['size'], -row['iou']))
 
 # %% ../../nbs/workshop/runs/comparisons.ipynb #comparisons_peers
 def peer_rows(
