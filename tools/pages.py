@@ -204,8 +204,12 @@ class Lookup(NbdevLookup):
 
 
 def link_names(cell):
-    "Makes links of the names in backticks that the package defines."
-    if cell.cell_type == 'markdown' and cell.source: cell.source = Lookup().linkify(cell.source)
+    "Makes links of the names in backticks that the package defines, where they are not links already."
+    if cell.cell_type != 'markdown' or not cell.source: return
+    linked = []
+    keep = lambda m: linked.append(m[0]) or f'\0{len(linked) - 1}\0'
+    text = Lookup().linkify(re.sub(r'\[[^\[\]]*\]\([^)\s]*\)', keep, cell.source))
+    cell.source = re.sub(r'\0(\d+)\0', lambda m: linked[int(m[1])], text)
 
 
 def outside_code(text: str, change) -> str:
