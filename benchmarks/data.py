@@ -26,13 +26,13 @@ def make_folder(
     images: int,         # how many pairs
     size: tuple[int, int],  # (width, height) of the files
 ) -> str:  # where the photos came from
-    "The source of a dataset in the official layout whose files have that size: real photos if there are any, else drawn pets."
+    "The source of a dataset in the official layout whose files have that size: real photos if there are any, else synthetic pets."
     folder, source = Path(root) / 'oxford-iiit-pet', find_pets()
     for part in ('images', 'annotations/trimaps'): (folder / part).mkdir(parents=True)
     if source is None:
         pets = synthetic_pets(images, SIZE)
         pairs = [(name, Image.fromarray(image.permute(1, 2, 0).numpy()), Image.fromarray(trimap.numpy())) for name, image, trimap in zip(pets.names, pets.images, pets.trimaps)]
-        breeds, test, kind = pets.breeds.tolist(), [i % 2 == 1 for i in range(images)], 'drawn pets'
+        breeds, test, kind = pets.breeds.tolist(), [i % 2 == 1 for i in range(images)], 'synthetic pets'
     else:
         rows = read_lists(source)
         rows = rows[::max(1, len(rows) // images)][:images]

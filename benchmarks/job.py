@@ -48,7 +48,7 @@ def synthetic(device, tiny: bool) -> dict:
     words = [PYTHON, '-m', 'unet_course', 'run', '--data', 'synthetic', '--device', device.type]
     if tiny: words += '--variants exp1 --width 2 --size 32 --epochs 1'.split()
     with tempfile.TemporaryDirectory() as scratch: rows = turns({'unet-course run --data synthetic': [*words, '--out', scratch]}, 1)
-    return dict(setting='Four variants, width 8, 64x64, 8 epochs of 600 drawn pets; measured once.', rows=list(rows.values()))
+    return dict(setting='Four variants, width 8, 64x64, 8 epochs of 600 synthetic pets; measured once.', rows=list(rows.values()))
 
 
 def epochs_in_turns(root: Path, count: int, width: int, side: int, rounds: int, device, ways: dict) -> tuple[list, list]:

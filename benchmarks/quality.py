@@ -22,7 +22,7 @@ from unet_course.training import Recipe, validate
 
 TITLE = 'Time to quality'
 SEARCH, KEPT = Path('results/recipe_search'), Path('results/benchmarks/quality')  # one JSON a run: what is there is not run again
-OURS, OLD = 'newton_3', ('tuned', 'course')  # the tries of the search: the one that was chosen, and the recipes before it
+OURS, OLD = 'decay_1e_1', ('tuned', 'course')  # the tries of the search: the one that was chosen, and the recipes before it
 PATIENCE = 10  # a peer may spend this many times our processor seconds
 
 
@@ -31,7 +31,7 @@ def searched(recipe: Recipe, **knobs) -> SearchRecipe:
     return SearchRecipe(**asdict(recipe), **knobs)
 
 
-RECIPES = dict(newton_3=searched(replace(PROTOCOLS['course'], epochs=6)), tuned=searched(TUNED), course=searched(COURSE))
+RECIPES = dict(decay_1e_1=searched(replace(PROTOCOLS['course'], epochs=6)), tuned=searched(TUNED), course=searched(COURSE))
 
 
 def the_pets(size: int, tiny: bool) -> tuple[Pets, dict]:

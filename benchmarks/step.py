@@ -21,7 +21,7 @@ OURS, PLAIN, OWN_RECIPE = 'ours', 'BasicUNet, batch norm, ReLU', "ours, the cour
 
 
 def a_batch(device: torch.device, count: int, size: int):
-    "Images and targets of drawn pets, the same in every comparison."
+    "Images and targets of synthetic pets, the same in every comparison."
     return next(batches(synthetic_pets(count, size), torch.arange(count), count, device=device))
 
 

@@ -1,4 +1,4 @@
-"""Make the built site light: keep of the icon font the icons that are shown (of 176 KB on every page), and of figures full of photos a WebP file.
+"""Make the built site light: keep of the icon font the icons that are shown (of 176 KB on every page), of figures full of photos a WebP file; and make each figure a link to itself.
 
 Quarto runs this after it has built all pages."""
 import io
@@ -24,6 +24,16 @@ def pictures(site: Path):
             if name in (text := path.read_text(encoding='utf-8')): path.write_text(text.replace(name, f'{name[:-4]}.webp'), encoding='utf-8')
 
 
+def full_size(site: Path):
+    "Makes each figure a link to its own file: on a phone the words in a wide one are too small to read."
+    for path in site.glob('nbs/**/*.html'):
+        if 'live' in path.parts: continue
+        before = path.read_text(encoding='utf-8')
+        after = re.sub(r'(<a [^>]*>\s*)?(<img src="([^"]+_files/figure-html/[^"]+|[^"]*images/(?!favicon)[^"]+)"[^>]*>)',
+                       lambda m: m[0] if m[1] else f'<a class="full-size" href="{m[3]}">{m[2]}</a>', before)
+        if after != before: path.write_text(after, encoding='utf-8')
+
+
 def icons(site: Path):
     "Cuts the icon font down to the icons that the site shows."
     sheet = next(site.glob('site_libs/bootstrap/bootstrap-icons.css'))
@@ -41,4 +51,5 @@ def icons(site: Path):
 
 if __name__ == '__main__':
     pictures(Path(os.environ['QUARTO_PROJECT_OUTPUT_DIR']))
+    full_size(Path(os.environ['QUARTO_PROJECT_OUTPUT_DIR']))
     icons(Path(os.environ['QUARTO_PROJECT_OUTPUT_DIR']))

@@ -77,6 +77,12 @@ def test_a_place_that_cannot_be_written_names_what_moves_it(capsys, monkeypatch,
     assert code == 2 and err.count('\n') == 1 and '/srv/runs' in err and all(word in err for word in ('--out', '--root', 'UNET_COURSE_DATA', 'UNET_COURSE_CACHE'))
 
 
+def test_help_gives_the_presets_as_they_are(capsys):
+    from unet_course.experiments import PRESETS
+    text = ' '.join(call(capsys, 'run', '--help')[1].split())
+    for name in ('full', 'laptop'): assert '{}: width {width}, {size} px, {epochs} epochs'.format(name, **PRESETS[name]) in text
+
+
 def test_version(capsys):
     code, out, _ = call(capsys, '--version')
     assert code == 0 and __version__ in out

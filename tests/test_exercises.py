@@ -45,3 +45,14 @@ def test_a_check_lets_the_untouched_pass_by_and_raises_on_what_is_wrong():
     with pytest.raises(AssertionError, match='yours 9, expected 6'): check_twice(lambda x: x * x)
     with pytest.raises(AssertionError, match='yours 0, expected 6'): check_twice.__wrapped__(untouched)
     assert check_twice.__name__ == 'check_twice' and check_twice.__doc__
+
+
+def test_a_notebook_shows_what_is_wrong_in_one_line_and_a_fault_in_the_answer_whole():
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.utils.capture import capture_output
+    shell = InteractiveShell.instance()
+    shell.run_cell("from unet_course.support.exercises import exercise\n@exercise\ndef check(answer):\n    assert answer(3) == 6, f'yours {answer(3)}, expected 6'")
+    with capture_output() as wrong: result = shell.run_cell('check(lambda x: x + 1)')
+    assert isinstance(result.error_in_exec, AssertionError) and wrong.stdout.strip() == 'not right yet: yours 4, expected 6'
+    with capture_output() as broken: shell.run_cell('check(lambda x: x / 0)')
+    assert 'ZeroDivisionError' in broken.stdout and 'Traceback' in broken.stdout

@@ -18,8 +18,9 @@ from unet_course.factory import UNet, create_model
 from unet_course.prediction import Segmenter, load_pretrained, predict
 from unet_course.views import explorer, inside
 from unet_course.views.explorer import (
-    Picture, explore, explorer_panel, explorer_pictures, known_networks, mask_caption, median_picture, place_in_test, small_picture, uploaded_picture)
+    Picture, all_view, explore, explorer_panel, explorer_pictures, known_networks, mask_caption, median_picture, place_in_test, small_picture, uploaded_picture)
 from unet_course.views.inside import Gained, stages
+from unet_course.views.panels import mask_iou
 
 SIZE = 32
 
@@ -150,7 +151,7 @@ def test_the_explorer_shows_the_segmenters_that_are_chosen(widget, segmenters, d
     panel, second = box.children[1], {w.description: w for w in named if w.description in ('Up', 'Threshold')}  # the later ones
     assert panel.value == expected(segmenters, drawn, 'mp-tr-bce', 'mp-tr-dice')
     controls['Down'].value = 'str_conv'
-    assert panel.value == expected(segmenters, drawn, 'str_conv-tr-bce', 'mp-tr-dice') and 'data-state="first-str_conv first-tr first-bce second-mp second-tr second-dice"' in panel.value
+    assert panel.value == expected(segmenters, drawn, 'str_conv-tr-bce', 'mp-tr-dice') and 'data-state="first-down-str_conv first-up-tr first-loss-bce second-down-mp second-up-tr second-loss-dice"' in panel.value
     controls['Up'].value, controls['Loss'].value = 'ups', 'dice'
     assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-tr-dice')
     second['Up'].value = 'ups'
@@ -193,9 +194,33 @@ def test_a_test_photo_stands_beside_all_the_others(drawn):
 
 
 def test_what_is_kept_of_the_shipped_networks_is_whole():
-    known = known_networks()
-    assert sorted(known) == sorted(v.id for v in FACTORIAL)
+    shipped = {v.id: load_pretrained(v.down, v.up, v.loss) for v in FACTORIAL}
+    known = known_networks(shipped)
+    assert sorted(known) == sorted(shipped), 'inside.json is of other weights: python tools/readouts.py'
     for row in known.values(): assert len(row['percentiles']) == 21 and row['percentiles'] == sorted(row['percentiles']) and row['test']['images'] == 3669
+
+
+def test_what_is_kept_of_other_weights_is_not_shown(segmenters):
+    assert known_networks(segmenters) == {}
+    other = load_pretrained('mp', 'tr', 'bce')
+    with torch.no_grad(): other.model.head.bias += 1
+    assert list(known_networks({'mp-tr-bce': other, 'mp-ups-bce': load_pretrained('mp', 'ups', 'bce')})) == ['mp-ups-bce']
+
+
+def test_all_networks_on_one_picture(widget, segmenters, drawn, passes):
+    _, _, box = widget
+    opened, (view, _, _, shown) = box.children[2].children[0], box.children[2].children[1].children
+    opened.value, view.value = True, 'All networks'
+    scores = {name: mask_iou(predict(one, drawn.image) > one.threshold, drawn.truth) for name, one in segmenters.items()}
+    images = [a['alt'] for tag, a in Reader(shown.value).tags if tag == 'img']
+    assert len(images) == 8 and all(text.startswith(f'{name}: IoU {score:.3f}') for text, (name, score) in zip(images, scores.items()))
+    assert f'the IoU on this picture goes from {min(scores.values()):.2f} to {max(scores.values()):.2f}.' in shown.value, 'and no test split, which these networks have not seen'
+    passes.clear()
+    view.value = 'Loupe'
+    assert passes == [], 'the pass of before is kept'
+    known = {name: dict(test=dict(iou_threshold=.1 * i)) for i, name in enumerate(segmenters)}
+    assert all_view(segmenters, drawn, known)[1].endswith('over the whole test split the mean IoU goes from 0.00 to 0.70.')
+    assert 'of this picture pet' in all_view(segmenters, Picture(drawn.image, None, 'mine'), {})[1]
 
 
 def test_the_explorer_changes_pictures_and_takes_uploads(widget):
@@ -238,13 +263,13 @@ def test_the_explorer_predicts_once_for_every_change(segmenters, drawn, passes):
 
 def test_the_inside_computes_nothing_while_it_is_closed_and_little_when_open(widget, segmenters, drawn, passes):
     controls, _, box = widget
-    accordion = box.children[2]
-    view, places, switches, shown = accordion.children[0].children
+    opened, body = box.children[2].children
+    view, places, switches, shown = body.children
     controls['Loss'].value = 'dice'
     controls['Loss'].value = 'bce'
-    assert 'stages' not in passes and shown.value == ''
+    assert 'stages' not in passes and shown.value == '' and body.layout.display == 'none'
     passes.clear()
-    accordion.selected_index = 0
+    opened.value = True
     assert passes == ['stages', 'stages'] and 'In short' in shown.value and Reader(shown.value).tags
     images = [a for tag, a in Reader(shown.value).tags if tag == 'img']
     assert len(images) == 10 and pixels(images[1]['src']).shape == (24, 24)
@@ -265,7 +290,7 @@ def test_the_inside_computes_nothing_while_it_is_closed_and_little_when_open(wid
     all_on.click()
     assert panel.value == before and all(box.value for box in switches.children[:-2])
     switches.children[0].value = False
-    accordion.selected_index = None
+    opened.value = False
     assert panel.value == before, 'closed, the masks are those of the whole network'
 
 

@@ -173,7 +173,7 @@ def test_a_file_of_another_network_is_kept_and_one_of_the_same_is_made_anew(caps
 
 @needs_onnx
 @pytest.mark.parametrize('words, said', [
-    (['exp9'], 'use exp1 to exp4'), (['experiments'], 'one variant at a time'), (['str_conv_bn-tr-bce'], 'no trained weights of str_conv_bn-tr-bce'), (['none.pth'], 'none.pth: no such weights file'),
+    (['exp9'], 'use exp1 to exp4'), (['experiments'], 'one variant'), (['str_conv_bn-tr-bce'], 'no trained weights of str_conv_bn-tr-bce'), (['none.pth'], 'none.pth: no such weights file'),
     ([ROOT / 'settings.ini'], 'not a weights file'), ([], '--all'), (['exp1', '--all'], '--all'), (['exp1', '--format', 'tflite'], 'tflite'), (['exp1', '--runtime', '.'], '--format playground'),
     (['exp1', '--format', 'playground', '--runtime', '.'], 'onnxruntime-web'),
 ], ids=lambda x: None)
@@ -350,3 +350,19 @@ def test_importing_the_export_needs_no_extra():
     tree = ast.parse((package_folder() / 'views/export.py').read_text(encoding='utf-8'))
     names = [n.name for node in tree.body if isinstance(node, ast.Import) for n in node.names] + [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert not [name for name in names if name and name.startswith('onnx')]
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', FACTORIAL[::7], ids=lambda v: v.id)
+def test_a_shipped_network_agrees_as_it_is(variant):
+    "Logits and every stage within 1e-4, whatever their size, for gains of ones and mixed ones."
+    segmenter = load_pretrained(variant.down, variant.up, variant.loss)
+    session = onnxruntime_session(export.halve(export.to_onnx(segmenter.model)).SerializeToString())
+    images, inside = segmenter.square(ROOT / 'nbs/playground/chelsea.jpg'), export.Inside(segmenter.model)
+    for gain in ((1., 1., 1., 1.), (0., .3, 1., 2.)):
+        with torch.inference_mode(): wanted = inside(images, torch.tensor(gain))
+        found = session.run(inside.names, {'images': images.numpy(), 'skip_gain': np.float32(gain)})
+        worst = {name: np.abs(ours.numpy() - theirs).max() for name, ours, theirs in zip(inside.names, wanted, found)}
+        print(variant.id, {name: f'{value:.0e}' for name, value in worst.items()})
+        assert max(worst.values()) < export.TOLERANCE, worst

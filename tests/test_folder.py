@@ -307,6 +307,7 @@ QUESTIONS = {
     'mostly positive': (lambda i: grey(~truth(i) * 255), ['--positive 255', '--positive 0', '%'], dict(positive=0)),
     'mixed 1 and 255': (lambda i: mask(i, 1 if i % 2 else 255), ['--positive', '255', '6 of 12'], dict(positive='1,255')),
     'mixed 1 and 255, all': (lambda i: mask(i, 1 if i % 2 else 255), ['all'], dict(positive='all')),
+    'grey between black and white': (lambda i: classes(i, (0, 128, 255)), ['--positive 128'], dict(positive='all')),
     'few numbers of 8 bits, objects or classes': (instances(np.uint8), ['--positive', 'all for all but'], dict(positive='all')),
     'scattered classes, 16 bits': (lambda i: Image.fromarray((truth(i) * (1 + i % 3)).astype(np.uint16)), ['--positive'], dict(positive='1-3')),
 }
@@ -318,6 +319,8 @@ def test_what_does_not_settle_itself_is_asked_in_one_line(name, tmp_path):
     with pytest.raises(ValueError) as error: scan_folder(tmp_path)
     said = str(error.value)
     assert '\n' not in said and all(word in said for word in words), said
+    suggested = re.search(r'Give --positive (\S+) ', said)
+    if suggested and '--ignore' in said: assert suggested[1] not in said.split('--ignore')[1]
     report = check(tmp_path, 12, **options)
     if 'ignore' in options: assert any((report.trimap(p) == BORDER).any() for p in report.pairs)
 
@@ -842,6 +845,8 @@ def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path):
     set_of(tmp_path, mask)
     for path in (tmp_path / 'images').iterdir(): path.rename(path.with_suffix('.HEIC'))
     with pytest.raises(ValueError, match='6 .heic files are not read'): scan_folder(tmp_path)
+    for path in (tmp_path / 'images').iterdir(): path.rename(path.with_suffix('.nii.gz'))
+    with pytest.raises(ValueError, match='6 .nii.gz files are not read'): scan_folder(tmp_path)
 
 def test_background_that_a_list_names_may_be_white(tmp_path):
     set_of(tmp_path, lambda i: grey(~truth(i) * 255))
@@ -974,3 +979,11 @@ def test_photos_come_before_drawings_of_the_masks(kinds, tmp_path):
     assert {pair.picture.folders[0] for pair in check(tmp_path, 8).pairs} == {'leftImg8bit'}
     for path in tmp_path.glob('leftImg8bit/*/*'): path.unlink()
     with pytest.raises(ValueError, match='none is the mask of another'): scan_folder(tmp_path)
+
+def test_the_report_folds_under_its_subjects(tmp_path):
+    from unet_course.datasets.look import fold_report
+    two_folders(tmp_path, 12)
+    report = scan_folder(tmp_path)
+    lines = fold_report(report, 60).splitlines()
+    assert max(map(len, lines[1:])) <= 60 < max(map(len, str(report).splitlines())) and all(line[:9].strip() == '' or line[9] == ' ' for line in lines[1:])
+    assert ' '.join(fold_report(report, 60).split()) == ' '.join(str(report).split())

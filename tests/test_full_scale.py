@@ -157,6 +157,25 @@ def test_only_runs_that_end_in_time_are_started_the_first_of_the_order_first(pic
     assert made.next_run()[0] == 'shipped'  # of another width: as slow as the slowest kind
 
 
+def test_the_step_is_timed_after_the_published_four_and_never_beside_a_long_run(pictures):
+    made = series(pictures, {}, 1000)
+    groups = plan(tiny=True)
+    made.timer, made.warm = object(), True
+    made.done = {config.folder for config in groups['factorial'] + groups['published'][1:]}
+    assert not made.timing_is_due()
+    short, = made.workers = [SimpleNamespace(busy=('published', groups['published'][0]))]
+    assert made.timing_is_due()  # it has begun, and is waited for
+    short.busy = 'long', plan()['long'][0]
+    made.failed = {groups['published'][0].folder: 'why'}
+    assert not made.timing_is_due()
+    made.workers = []
+    assert made.timing_is_due()
+    made.end = time.monotonic() + full_scale.TIMING - 1
+    assert not made.timing_is_due()
+    made.end, made.warm = made.end + 100, False
+    assert not made.timing_is_due()
+
+
 def test_as_many_at_a_time_as_bring_something(pictures, monkeypatch):
     class Fake:
         total = {1: 100, 2: 150, 3: 152}
@@ -172,6 +191,36 @@ def test_as_many_at_a_time_as_bring_something(pictures, monkeypatch):
         made.probe()
         assert len(made.workers) == best and len(ended) == 3 - best
         assert made.rates[None] == [pytest.approx(best / total[best])]  # one side only: every image is a whole one
+
+
+def failing(message):
+    "A worker that cannot."
+    ended = []
+    return SimpleNamespace(busy=None, ask=lambda *words: None, answer=lambda: (False, message), end=lambda: ended.append(1), ended=ended)
+
+
+def test_a_failed_run_is_named_and_its_process_replaced(pictures, monkeypatch):
+    made, said, fresh = series(pictures, {}, 100), [], SimpleNamespace(busy=None)
+    made.log, made.write = said.append, lambda: None
+    monkeypatch.setattr(Series, 'new_worker', lambda self: fresh)
+    worker = failing('CUDA error: out of memory')
+    group, config = worker.busy = made.next_run()
+    made.workers = [worker]
+    made.finish(worker)
+    assert made.failed == {config.folder: 'CUDA error: out of memory'} and made.workers == [fresh] and worker.ended and 'out of memory' in said[0]
+    assert made.next_run()[1] != config
+
+
+def test_processes_that_cannot_train_beside_others_are_let_go(pictures):
+    made, said = series(pictures, {}, 100), []
+    made.log = said.append
+    one = SimpleNamespace(busy=None, ask=lambda *words: None, answer=lambda: (True, 100), end=lambda: pytest.fail('ended'))
+    bad = [failing('busy'), failing('busy')]
+    made.workers = [one, *bad]
+    made.probe()
+    assert made.workers == [one] and all(worker.ended for worker in bad) and made.probed == {1: 100}
+    made.workers = bad
+    with pytest.raises(CourseError, match='a trial of .*mp-tr-bce.seed0 failed: busy'): made.probe()
 
 
 def test_a_trial_trains_at_every_side_and_leaves_nothing(pictures):
@@ -199,11 +248,18 @@ def children(pid) -> list:
     return subprocess.run(['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True).stdout.split()
 
 
+@pytest.fixture
+def no_workers(monkeypatch):
+    "There is nothing for them to do."
+    idle = SimpleNamespace(busy=None, end=lambda: None, ask=lambda *words: pytest.fail(f'asked to {words}'))
+    return lambda: monkeypatch.setattr(Series, 'new_worker', lambda self: idle)
+
+
 def runs_in(content: dict) -> set: return {name.rsplit('/', 1)[0] for name in content if name.endswith('/metrics.json')}
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='ps --ppid')
-def test_killed_it_loses_no_finished_run_and_the_same_command_goes_on(tmp_path, call):
+def test_killed_it_loses_no_finished_run_and_the_same_command_goes_on(tmp_path, call, no_workers):
     out, wanted = tmp_path / 'out', {c.folder.as_posix() for c in plan(tiny=True)['shipped']}
     first = subprocess.Popen([sys.executable, 'tools/full_scale.py', *TINY, '--out', out, '--minutes', '5', '--groups', 'shipped'], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in first.stdout:
@@ -237,6 +293,7 @@ def test_killed_it_loses_no_finished_run_and_the_same_command_goes_on(tmp_path, 
     with zipfile.ZipFile(small / 'runs-0.zip', 'w') as archive:
         for name, content in after.items():
             if name.endswith(('config.json', 'metrics.json')): archive.writestr(name, content)
+    no_workers()
     code, said = call(tmp_path / 'other', '--minutes', '5', '--groups', 'shipped', '--before', str(small))
     assert code == 0 and 'shipped:' not in said and packed(tmp_path / 'other') == {}
 
@@ -252,7 +309,8 @@ def test_it_ends_in_time_and_says_what_is_left(tmp_path, call):
     assert code == (3 if account['left'] else 0)
 
 
-def test_archives_of_another_series_are_refused(tmp_path, call):
+def test_archives_of_another_series_are_refused(tmp_path, call, no_workers):
+    no_workers()
     config = plan(tiny=True)['published'][0]
     stored = json.dumps(dict(config=json.loads(json.dumps(config.to_dict())) | dict(width=5)))
     with zipfile.ZipFile(tmp_path / 'runs-0.zip', 'w') as archive:

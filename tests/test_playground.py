@@ -18,14 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from conftest import ROOT
 from unet_course.data import PET
 from unet_course.datasets.synthetic import draw_pet
-from unet_course.support.pictures import to_rgb
+from unet_course.support.pictures import open_photo, to_rgb
 from unet_course.experiments import FACTORIAL
-from unet_course.prediction import load_pretrained, predict, predict_mask
+from unet_course.prediction import Segmenter, load_pretrained, predict, predict_mask
 from unet_course.views.page import SAMPLES, runtime_files, write_playground
 from unet_course.factory import count_macs, count_parameters
 
@@ -162,7 +163,7 @@ def mask_of(page, net='a') -> np.ndarray:
 
 
 def pictures() -> list:
-    "Twenty pictures: photos whole and in part, drawn pets, noise; wide, tall, small and large, most of odd sizes."
+    "Twenty pictures: photos whole and in part, synthetic pets, noise; wide, tall, small and large, most of odd sizes."
     photos = [Image.open(ROOT / f'nbs/playground/{name}.jpg').convert('RGB') for name, _, _ in SAMPLES]
     found = [*photos, *(ImageOps.mirror(p) for p in photos), photos[0].crop((60, 20, 380, 290)), photos[0].rotate(90, expand=True), photos[1].crop((101, 53, 350, 399)), photos[0].resize((720, 479)), photos[0].resize((97, 61))]
     found += [Image.fromarray(draw_pet(5, i, size)[0]) for i, size in enumerate((64, 65, 130, 200, 255, 300, 384, 511))]
@@ -428,6 +429,42 @@ def test_own_picture_by_button_drop_and_paste(page):
         page.wait_for_function("name => document.querySelector('.playground').playground.state.picture.title === name", arg=name)
         predicted(page)
         assert '90 × 90' in page.locator('.pg-status').inner_text()
+
+
+def test_a_network_trained_on_a_folder_is_dropped_on_the_page(page, tmp_path):
+    "From a folder of pictures and masks to its mask in the browser, which is PyTorch's."
+    from unet_course.runs.own_pictures import own_runs
+    from unet_course.runs.run_folder import RunFolder
+    from unet_course.runs.runner import run
+    from unet_course.views.export import export_onnx
+    for i in range(8):
+        image, trimap = draw_pet(3, i, 48)
+        for place, values in (('images', image), ('masks', (trimap == PET) * np.uint8(255))):
+            (tmp_path / 'cells' / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(tmp_path / f'cells/{place}/c{i}.png')
+    configs, pets, split, _ = own_runs(tmp_path / 'cells', {}, width=4, size=32, steps=2, variants='mp-ups-bce')
+    run(configs[0], pets, split, tmp_path / 'runs', log=lambda line: None)
+    weights = RunFolder(tmp_path / 'runs' / configs[0].folder).weights
+    data, segmenter = export_onnx(weights, tmp_path, log=lambda line: None).read_bytes(), Segmenter.load(weights)
+    drop = """([name, data]) => {
+        const files = new DataTransfer(), root = document.querySelector('.playground');
+        files.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));
+        root.dispatchEvent(new DragEvent('drop', {dataTransfer: files, bubbles: true, cancelable: true}));
+    }"""
+    page.evaluate(drop, ['cells.onnx', base64.b64encode(data).decode()])
+    page.wait_for_function("document.querySelector('.playground').playground.state.variants.a === 'cells (yours)'")
+    first_run(page)
+    found = np.float32(page.evaluate("Array.from(document.querySelector('.playground').playground.state.results.a.logits)")).reshape(32, 32)
+    with torch.inference_mode(): expected = segmenter.model(segmenter.square(open_photo(ROOT / 'nbs/playground/chelsea.jpg')))[0, 0].numpy()
+    assert np.abs(found - expected).max() < .05 * max(1, np.abs(expected).max())
+    assert 'cells (yours)' in page.locator('[data-panel=a] figcaption').inner_text() and '32 × 32' in page.locator('.pg-card').inner_text()
+    assert float(page.locator('.pg-threshold').input_value()) == segmenter.threshold and not page.locator('[name=pg-a-down]:checked').count()
+    page.locator('[name=pg-a-loss][value=dice]').check(force=True)  # a toggle leaves it, from where it was
+    predicted(page)
+    assert page.evaluate("document.querySelector('.playground').playground.state.variants.a") == 'mp-ups-dice'
+    page.evaluate(drop, ['other.onnx', base64.b64encode(b'no network').decode()])
+    page.wait_for_selector('.pg-error:not([hidden])')
+    assert 'other.onnx is no network that unet-course export wrote' in page.locator('.pg-error').inner_text()
 
 
 def test_the_camera(page):

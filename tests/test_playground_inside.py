@@ -185,6 +185,67 @@ def test_a_link_opens_a_view(page, server):
     assert page.locator('.pg-inside').get_attribute('open') is not None
 
 
+def test_the_address_follows_the_page_and_the_page_the_address(page, server):
+    state = "(({variants, compare, picture}) => [variants.a, compare && variants.b, picture.sample?.name])(document.querySelector('.playground').playground.state)"
+    hash_is = lambda wanted: page.wait_for_function('wanted => location.hash === wanted', arg=wanted)
+    assert '#' not in page.url, 'nobody has chosen anything'
+    first_run(page)
+    page.locator('[name=pg-a-up][value=ups]').check()
+    hash_is('#down=mp&up=ups&loss=bce&b=&picture=chelsea')
+    look(page, 'skips')
+    hash_is('#down=mp&up=ups&loss=bce&b=&picture=chelsea&view=skips')
+    page.locator('[data-sample=pet7]').click()
+    hash_is('#down=mp&up=ups&loss=bce&b=&picture=pet7&view=skips')
+    # a link on the page, and back to a state that was kept
+    kept = page.url
+    page.evaluate("location.hash = '#down=mp&up=tr&loss=dice&b=mp-ups-bce&picture=coffee&view=square'")
+    predicted(page, 'a', 'mp-tr-dice')
+    predicted(page, 'b', 'mp-ups-bce')
+    assert page.evaluate(state) == ['mp-tr-dice', 'mp-ups-bce', 'coffee'] and page.locator('[name=pg-inside]:checked').get_attribute('value') == 'square'
+    assert page.locator('[name=pg-a-loss][value=dice]').is_checked() and page.locator('[name=pg-b-up][value=ups]').is_checked() and page.locator('.pg-compare').is_checked()
+    page.goto('about:blank')
+    page.goto(kept)
+    ready(page)
+    predicted(page, 'a', 'mp-ups-bce')
+    assert page.evaluate(state) == ['mp-ups-bce', False, 'pet7'] and page.locator('[name=pg-inside]:checked').get_attribute('value') == 'skips'
+    page.evaluate("location.hash = '#a-place-on-the-page'")
+    page.locator('.pg-inside summary').click()
+    hash_is('#down=mp&up=ups&loss=bce&b=&picture=pet7')
+    page.goto('about:blank')
+    page.goto(server + 'index.html#view=nonsense&up=nonsense')
+    ready(page)
+    assert page.evaluate(state)[0] == 'mp-tr-bce' and page.locator('[name=pg-inside]:checked').get_attribute('value') == 'loupe'
+
+
+def test_all_networks_are_stored_for_the_samples(page, folder):
+    "Without a network: before the first click on Run."
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    files = sorted((folder / 'samples').glob('*-all.png'))
+    print(sum(path.stat().st_size for path in files) * 8 // len(NETS), 'bytes for eight networks')
+    assert len(files) == len(manifest['samples']) and sum(path.stat().st_size for path in files) * 8 / len(NETS) <= 52_000
+    assert not [url for url in page.seen.requests if '-all.png' in url]
+    page.locator('[data-sample=pet8]').click()
+    look(page, 'eight')
+    words = said(page)
+    sample = next(row for row in manifest['samples'] if row['name'] == 'pet8')
+    for k, name in enumerate(NETS):
+        one = load_pretrained(*name.split('-'))
+        with Image.open(folder / sample['file']) as photo: mask = one.logits(photo).numpy() > 0
+        assert sample['all']['share'][k] == pytest.approx(mask.mean(), abs=1e-4)
+        assert figures(page)[k].startswith(f'{name}: {100 * mask.mean():.1f} % pet, IoU')
+        bright = pixels(page, k).max(-1)
+        assert bright[mask].min() >= 102 and bright[~mask].max() < 102, 'the mask is what is light'
+    scores, tests = sample['all']['iou'], [manifest['models'][name]['test']['iou'] for name in NETS]
+    assert f'from {min(scores):.2f} to {max(scores):.2f}' in words and f'from {min(tests):.2f} to {max(tests):.2f}' in words and '3,669 test photos' in words
+    assert not [url for url in page.seen.requests if url.endswith(('.onnx', '.wasm'))]
+    page.locator('[data-sample=coffee]').click()
+    assert 'of this picture pet' in said(page, 'of this picture')
+    page.locator('.pg-file').set_input_files(files=[dict(name='own.png', mimeType='image/png', buffer=(ROOT / 'nbs/playground/chelsea.jpg').read_bytes())])
+    said(page, 'explore()')
+    assert figures(page) == []
+    keep_screenshot(page, 'inside_all')
+
+
 def test_a_pass_with_an_open_panel_and_a_switch_cost_little(page):
     first_run(page)
     look(page, 'readouts')
@@ -208,7 +269,7 @@ def test_it_fits_and_is_accessible(browser, server, width, scheme):
     opened.get_by_role('button', name='Run the network').click()
     predicted(opened, 'b')
     axe = ROOT / '_axe/axe.min.js'
-    for view in ('loupe', 'readouts', 'skips', 'square'):
+    for view in ('loupe', 'readouts', 'skips', 'square', 'eight'):
         opened.locator(f'[name=pg-inside][value={view}]').check()
         if view != 'skips': said(opened)
         else:

@@ -182,7 +182,8 @@ def test_nbdev_makes_a_page_of_the_notebook(pages, path):
     place = f'{SETTINGS["user"]}/{SETTINGS["repo"]}'
     assert page.cells[1].source.startswith('::: {.badges}') and dict(re.findall(r'\[([^\]]+)\]\(([^)]+)\)', page.cells[1].source)) == {
         'Open in Colab': f'https://colab.research.google.com/github/{place}/blob/{SETTINGS["branch"]}/nbs/{name}.ipynb',
-        'Open in Binder': f'https://mybinder.org/v2/gh/{place}/{SETTINGS["branch"]}?labpath=nbs%2F{name.replace("/", "%2F")}.ipynb'}
+        'Open in Binder': f'https://mybinder.org/v2/gh/{place}/{SETTINGS["branch"]}?labpath=nbs%2F{name.replace("/", "%2F")}.ipynb',
+        **({'Open the playground alone': 'playground/live/index.html'} if name == 'playground' else {})}
     assert not page.metadata.get('widgets')
     # nothing that was written is lost, the opening included
     plain = lambda text: re.sub(r'!\[[^\]]*\]\(([^)]*)\)(\{[^}]*\})?', r'\1', re.sub(r'\]\(((?:[\w./-]+\.ipynb)?)#[^)]*\)', r'](\1#)', re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', text))).strip()  # links are made of names, anchors mended, descriptions moved
@@ -213,12 +214,42 @@ def test_exported_definitions_are_shown_with_their_reference_below(pages, name):
     for node in public:
         assert re.search(rf'^(def|class) {node.name}\b', code, re.M), 'the source is on the page'
         text = reference[node.name]
-        assert text.startswith(f'### {node.name} ')
-        if '| Details |' not in text: assert f'{node.name}(' in text, 'neither a table nor a signature'
-        table = [line for line in text.splitlines() if line.startswith('|')]
-        assert len({len(re.split(r'(?<!\\)\|', re.sub('`[^`]*`', '', line))) for line in table}) <= 1, 'a cell is split by a bar'
-        assert len(table) != 2, 'a table without a row'
+        assert re.match(rf'<details class="api" id="{node.name.lower()}(-api)?">\n<summary>Reference: <code>{node.name}</code></summary>\n\n', text) and text.endswith('\n\n</details>'), 'folded, with the anchor that links lead to'
+        assert '\n- **' in text or f'{node.name}(' in text, 'neither a list nor a signature'
+        assert not re.search(r'\((None|.*\btorch\.nn\.)', text), 'types are short, and none where none is given'
     assert 'default_exp' not in code
+    ids = [m for text in reference.values() for m in re.findall(r'id="([^"]+)"', text)]
+    assert len(set(ids)) == len(ids) and not set(ids) & anchors('\n\n'.join(c.source for c in page.cells if c.cell_type == 'markdown')), 'an anchor leads to one place'
+    module, = re.findall(r'^#\| default_exp (.+)', '\n'.join(c.source for c in nbformat.read(ROOT / f'nbs/{name}.ipynb', as_version=4).cells), re.M)
+    summaries = ' '.join(re.findall(rf"^#\| code-summary: 'unet_course/{module.replace('.', '/')}\.py: (.*)'$", code, re.M))
+    assert [node.name for node in public if not re.search(rf'\b{node.name}\b|\.\.\.', summaries)] == [], 'what goes into the package says so'
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_imports_are_folded_and_long_code_can_be(pages, name):
+    cells = [c for c in pages[name].cells if c.cell_type == 'code']
+    shown = [c.source for c in cells if not re.search(r'^#\| *(include|echo): false', c.source, re.M) and not c.source.startswith('# Exercise')]
+    code = lambda source: re.sub(r'^#\|.*\n', '', source, flags=re.M)
+    assert [source for source in shown if re.match(r'(import|from) ', code(source)) and len(re.findall(r'^(?:import|from) ', source, re.M)) >= 4 and '#| code-fold: true' not in source] == []
+    solved = {i for i, c in enumerate(pages[name].cells) if c.source.startswith('<details class="solution">')}
+    long = [c.source for i, c in enumerate(pages[name].cells) if c.cell_type == 'code' and c.source in shown and code(c.source).count('\n') >= site_pages.LONG and i - 1 not in solved]
+    assert [source for source in long if '#| code-fold:' not in source] == []
+    both = zip(pages[name].cells, pages[name].cells[1:])
+    assert not [b.source for a, b in both if a.cell_type == b.cell_type == 'code' and all('#| code-summary: "Imports"' in c.source for c in (a, b)) and not (a.outputs or b.outputs)], 'two boxes of imports, one after the other'
+
+
+def test_code_says_where_it_goes():
+    def made(source, directives=None, outputs=()): return NbCell(0, dict(cell_type='code', source=source, directives_=directives or {}, outputs=list(outputs)))
+    cells = [made('', {'default_exp': ['views.page']}), made('import os\nimport re', {'export': []}), made('%matplotlib inline\nimport io'), made("#| label: fig-x\n#| fig-cap: 'A'\ndef draw(): ...", {'export': []}),
+             made('a, b = 1, 2', {'exporti': []}), made('x = 1\n' * 20), made('x = 1'), made('import os\nprint(os.sep)', outputs=[1])]
+    nb = type('Notebook', (), dict(cells=cells))
+    proc = site_pages.Code.__new__(site_pages.Code)
+    proc.nb = nb
+    proc.begin()
+    texts = [c.source for c in cells]
+    assert texts[1] == '#| code-fold: true\n#| code-summary: "Imports"\nimport os\nimport re\n\n%matplotlib inline\nimport io' and not texts[2]
+    assert texts[3] == "#| classes: exported\n#| label: fig-x\n#| fig-cap: 'A'\n#| code-fold: show\n#| code-summary: 'unet_course/views/page.py: draw'\ndef draw(): ..."
+    assert "'unet_course/views/page.py: a, b'" in texts[4] and texts[5].startswith("#| classes: long\n#| code-fold: show\n#| code-summary: 'Code'") and texts[6:] == ['x = 1', 'import os\nprint(os.sep)']
 
 
 def test_modes_and_commands_do_not_link_to_functions_of_their_name(pages):
@@ -231,8 +262,9 @@ def test_modes_and_commands_do_not_link_to_functions_of_their_name(pages):
     assert {*commands, *DOWNSAMPLE, *UPSAMPLE, *LOSSES} & symbols <= site_pages.WORDS
     assert [(name, link) for name in NAMES for link in re.findall(r'\[`(\w+)`\]\(http', text_of(pages[name])) if link in site_pages.WORDS] == []
     lookup = site_pages.Lookup()
-    lookup.syms = {'dice': 'https://example.org/losses.html#dice', 'UNet': 'https://example.org/factory.html#unet'}
+    lookup.syms = {'dice': 'https://example.org/losses.html#dice', 'UNet': 'https://example.org/factory.html#unet', 'UNet.forward': 'https://example.org/factory.html#unet.forward'}
     assert lookup.linkify('`dice`, `dice()`, `UNet`') == '`dice`, [`dice()`](https://example.org/losses.html#dice), [`UNet`](https://example.org/factory.html#unet)'
+    assert lookup.linkify('`UNet.forward`') == '[`UNet.forward`](https://example.org/factory.html#unet)', 'a method has no heading of its own'
 
 
 def test_a_reference_is_shown_as_it_is_written():
@@ -242,9 +274,17 @@ def test_a_reference_is_shown_as_it_is_written():
         "Returns 2**depth * width_of_a_level, not `2**depth`."
     text = site_pages.render(power)
     assert r'Returns 2\*\*depth \* width\_of\_a\_level, not `2**depth`.' in text
-    table = [re.split(r' \| ', line[2:-2]) for line in text.splitlines() if line.startswith('|')]
-    assert table == [['Name', 'Type', 'Default', 'Details'], ['---'] * 4, ['base', 'float', '', r'of 2\*\*depth, as in `2**depth`'],
-                     ['mask', r'str \| None', 'None', r'the\_mask, a\|b or `a|b`'], ['**Returns**', 'dict[str, int]', '', r'\<all\> of them']]
+    assert [line for line in text.splitlines() if line.startswith('- ')] == [
+        r'- **base** (float): of 2\*\*depth, as in `2**depth`', r'- **mask** (str \| None, default None): the\_mask, a\|b or `a|b`', r'- **Returns** (dict[str, int]): \<all\> of them']
+    assert text.startswith('<details class="api" id="power">\n<summary>Reference: <code>power</code></summary>')
+
+
+def test_a_reference_leaves_out_what_is_not_given():
+    import torch
+    def weigh(rows,  # which
+              net: torch.nn.Module = None,  # a network
+              ): "Return nothing."
+    assert [line for line in site_pages.render(weigh, '-api').splitlines() if re.match('- |<details', line)] == ['<details class="api" id="weigh-api">', '- **rows**: which', '- **net** (Module, default None): a network']
 
 
 def test_html_goes_onto_the_page_as_it_is():
@@ -258,6 +298,12 @@ def test_printed_columns_keep_their_lines(printed, aligned):
     cell = NbCell(0, dict(cell_type='code', source='x', outputs=[dict(output_type='stream', name='stdout', text=printed)]))
     site_pages.mark_columns(cell)
     assert cell.source.startswith('#| classes: aligned\n') == aligned
+
+
+def test_links_within_a_notebook_become_those_of_a_page():
+    cell = NbCell(0, dict(cell_type='markdown', source='[1](#What-is-it?) [2](05_x.ipynb#3.-The-Plan) [3](#down=mp&view=eight) [4](https://example.org/#X)'))
+    site_pages.mend_anchors(cell)
+    assert cell.source == '[1](#what-is-it) [2](05_x.ipynb#the-plan) [3](#down=mp&view=eight) [4](https://example.org/#X)'
 
 
 def test_the_static_twin_survives(pages):
@@ -282,6 +328,13 @@ def test_predictions_are_not_given_away(pages, path):
         assert last - first - 1 == len(folded) and 'code-fold' not in sources[first + 1] and 'check_' in sources[first + 1]
 
 
+def is_state(parts) -> bool:
+    "Is the fragment no place on a page but a state of the playground, as #down=mp&up=ups&view=loupe?"
+    state = dict(pair.split('=') for pair in parts.fragment.split('&')) if re.fullmatch(r'(\w+=[\w-]*&?)+', parts.fragment) else {}
+    allowed = dict(down=('mp', 'str_conv'), up=('tr', 'ups'), loss=('bce', 'dice'), view=('loupe', 'readouts', 'skips', 'square', 'eight'))
+    return bool(state) and Path(parts.path).stem in ('', 'playground') and all(value in allowed.get(key, ()) for key, value in state.items())
+
+
 def test_every_link_and_anchor_resolves():
     "In the notebooks as JupyterLab shows them, and in README.md."
     notebooks = {p: nbformat.read(p, as_version=4) for p in NOTEBOOKS}
@@ -295,7 +348,7 @@ def test_every_link_and_anchor_resolves():
                 continue
             path = (folder / unquote(parts.path)).resolve() if parts.path else None
             if path and not path.exists(): broken.append((source, target))
-            elif parts.fragment and unquote(parts.fragment) not in lab_anchors(notebooks.get(path or source, nbformat.v4.new_notebook())): broken.append((source, target))
+            elif parts.fragment and not is_state(parts) and unquote(parts.fragment) not in lab_anchors(notebooks.get(path or source, nbformat.v4.new_notebook())): broken.append((source, target))
     assert broken == []
 
 
@@ -304,7 +357,7 @@ def test_every_anchor_resolves_on_the_pages(pages):
     for name in NAMES:
         for target in links(without_code(text_of(pages[name]))):
             parts = urlsplit(target)
-            if not parts.fragment or parts.scheme: continue
+            if not parts.fragment or parts.scheme or is_state(parts): continue
             other = os.path.normpath(os.path.join(os.path.dirname(name), parts.path)).removesuffix('.ipynb') if parts.path else name
             if parts.fragment not in anchors(text_of(pages[other])): broken.append((name, target))
     assert broken == []
@@ -320,6 +373,13 @@ def test_every_picture_is_described(path):
     text = without_code(text_of(nb))
     assert [m for m in re.findall(r'!\[([^\]]*)\]\(', text) if len(m) < 10] == []
     assert [tag[:80] for tag in re.findall(r'<img\b[^>]*>', text) if not re.search(r'\balt="[^"]{10,}"', tag)] == []
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=NAMES)
+def test_every_figure_is_there(path):
+    "A cell with a caption, a label or a description of a figure stores one."
+    shows = lambda cell: any(kind.startswith(('image/', 'text/html')) or kind == 'text/markdown' and '![' in ''.join(text) for o in cell.outputs for kind, text in o.get('data', {}).items())
+    assert [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code' and re.search(r'^#\| *(fig-(cap|alt)|label: fig-)', c.source, re.M) and not shows(c)] == []
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / '.github/workflows').glob('*.yml')), ids=lambda p: p.stem)
@@ -347,6 +407,56 @@ class Page(HTMLParser):
         if tag == 'img' and a.get('alt') is None: self.bare.append(a.get('src', '')[:80])
 
 
+def broken_links(docs: Path) -> list:
+    "Every link, picture, style and script of the built pages in `docs` that leads to no file, or to an anchor that the page has not; addresses of the site itself are looked up in it."
+    docs = docs.resolve()
+    built = {p: Page(p.read_text(encoding='utf-8')) for p in docs.rglob('*.html')}
+    broken, base = [], SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
+    for path, page in built.items():
+        for target in page.targets:
+            parts = urlsplit(target.removeprefix(base) if target.startswith(base) else target)
+            if parts.scheme or parts.netloc: continue
+            place = docs / unquote(parts.path) if target.startswith(base) else path if not parts.path else docs / parts.path.lstrip('/') if parts.path.startswith('/') else path.parent / unquote(parts.path)
+            place = place.resolve() / 'index.html' if place.is_dir() else place.resolve()
+            if not place.is_file(): broken.append((path.name, target))
+            elif parts.fragment and not is_state(parts) and place in built and unquote(parts.fragment) not in built[place].ids: broken.append((path.name, target))
+    return broken
+
+
+def stains(docs: Path) -> list:
+    "What a reader must not meet on the built pages in `docs`: a figure with nothing in it, what a library says to its programmers, a path of somebody's machine."
+    found = []
+    for path in docs.rglob('*.html'):
+        text = re.sub(r'<pre class="sourceCode.*?</pre>', '', path.read_text(encoding='utf-8'), flags=re.S)
+        for figure in re.findall(r'<figure\b.*?</figure>', text, re.S):
+            if not re.search('<(img|svg|table|video|canvas|pre)', figure): found.append((path.name, 'an empty figure: ' + ' '.join(re.sub('<[^>]*>', '', figure).split())[:80]))
+        printed = [part for part in re.findall(r'<div class="cell-output [^"]*">.*?</div>', text, re.S)]
+        found += [(path.name, m[0]) for part in printed if (m := re.search(r'cell-output-std(?:err)\b|cell-output-error|findfont|\w*Warning\b|Traceback|(?<![\w.:/-])/(?:home|root|work|tmp|Users)/[^\s<]*', part))]
+    return found
+
+
+DOCS = Path(os.environ.get('UNET_COURSE_SITE') or ROOT / '_docs')
+
+
+@pytest.mark.skipif(not (DOCS / 'index.html').is_file(), reason='no built site in _docs/ (nbdev_docs with Quarto, or set UNET_COURSE_SITE)')
+def test_the_site_that_was_built():
+    "Every link and anchor leads somewhere, every figure is there, and nothing is shown that is nobody's business."
+    assert broken_links(DOCS) == [] and stains(DOCS) == []
+    assert any(target.endswith('playground/live/index.html') or target.endswith('playground/live/') for p in DOCS.rglob('playground.html') for target in Page(p.read_text(encoding='utf-8')).targets), 'nothing leads to the playground by itself'
+
+
+def test_faults_of_a_built_site_are_found(tmp_path):
+    (tmp_path / 'nbs').mkdir()
+    (tmp_path / 'index.html').write_text('<a href="nbs/a.html#one">1</a> <a href="nbs/a.html#two">2</a> <a href="nbs/b.html">b</a> <img src="no.png" alt="x">')
+    (tmp_path / 'nbs/a.html').write_text(f'''<h2 id="one">One</h2> <a href="../index.html">up</a> <a href="{SETTINGS['doc_host']}{SETTINGS['doc_baseurl']}/nbs/a.html#three">far</a> <a href="https://example.org/x#y">other</a>
+<figure><div></div><figcaption>Figure 1: nothing</figcaption></figure> <figure><img src="../index.html" alt="x"></figure>
+<pre class="sourceCode python"><code>import warnings; DeprecationWarning; '/tmp/x'</code></pre>
+<div class="cell-output cell-output-stdout"><pre><code>findfont: Generic family 'sans-serif' not found</code></pre></div>
+<div class="cell-output cell-output-stdout"><pre><code>saved in /tmp/x/y.png</code></pre></div> <div class="cell-output cell-output-display"><p>a work/home of https://example.org/tmp/x</p></div>''')
+    assert {target for _, target in broken_links(tmp_path)} == {'nbs/a.html#two', 'nbs/b.html', 'no.png', f"{SETTINGS['doc_host']}{SETTINGS['doc_baseurl']}/nbs/a.html#three"}
+    assert [what for _, what in stains(tmp_path)] == ['an empty figure: Figure 1: nothing', 'findfont', '/tmp/x/y.png']
+
+
 @pytest.mark.slow
 def test_the_built_site(tmp_path):
     if not shutil.which('quarto'): pytest.skip('Quarto is not on the PATH')
@@ -360,17 +470,7 @@ def test_the_built_site(tmp_path):
     written = {docs / 'nbs' / p.relative_to(ROOT / 'nbs').with_name(re.sub(r'^\d+_', '', p.stem) + '.html') for p in NOTEBOOKS}
     assert written <= set(built)
     assert 'nbs/index.html' in (docs / 'index.html').read_text(encoding='utf-8') and (docs / 'search.json').is_file()
-    broken, base = [], SETTINGS['doc_host'] + SETTINGS['doc_baseurl'] + '/'
-    for path, page in built.items():
-        for target in page.targets:
-            place = docs / target[len(base):].split('#')[0] if target.startswith(base) else None
-            parts = urlsplit(target)
-            if place is None and (parts.scheme or parts.netloc): continue
-            place = place or (path if not parts.path else docs / parts.path.lstrip('/') if parts.path.startswith('/') else path.parent / unquote(parts.path))
-            place = place.resolve() / 'index.html' if place.is_dir() else place.resolve()
-            if not place.is_file(): broken.append((path.name, target))
-            elif parts.fragment and place.suffix == '.html' and unquote(parts.fragment) not in built[docs.resolve() / place.relative_to(docs.resolve())].ids: broken.append((path.name, target))
-    assert broken == []
+    assert broken_links(docs) == [] and stains(docs) == []
     for path in written:
         page = built[path]
         assert page.bare == [] and page.meta['og:image'].endswith('/nbs/images/card.png') and page.meta['twitter:card'] == 'summary_large_image' and page.meta['og:description'], path.name

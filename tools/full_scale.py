@@ -6,8 +6,8 @@ One command runs whole runs in a fixed order (`plan`), as many at a time as the 
 that would not be done by then is not started, a shorter one later in the order may be. Every finished run is packed at once into
 `OUT/runs-0.zip` to `runs-3.zip`, each below 15.5 MiB: config, history, metrics, and what was measured image by image; weights only of the
 width-16 networks, in fp16. Whatever stops the command, the runs that were packed are whole, and a half-done one is left out. The same
-command goes on where it was stopped. The training step's time (`benchmarks/step.py`, `limit.py`) is taken in the middle, when nothing
-else runs; compilation is done beside the first runs. Exit code 0: all is done; 3: something is left.
+command goes on where it was stopped. The training step is timed (`benchmarks/step.py`, `limit.py`) when the published four have begun and
+all its ways are compiled, which is done beside the runs; meanwhile no run begins. Exit code 0: all is done; 3: something is left.
 
 **A GPU lent for minutes, on a machine that has PyTorch (2.11 or later) and this package's few requirements, but nothing of ours.**
 
@@ -61,12 +61,12 @@ from unet_course.support.files import CourseError, read_json, save_atomic, write
 
 PROCESSES = multiprocessing.get_context('spawn')
 PART, PARTS = int(15.5 * 2**20), 4  # bytes of an archive at most, and archives
-LONG = 60           # epochs of the long runs
-AFTER = 'published' # the training step is timed after this group
-TIMING = 40         # seconds that must be left for it
-PROBE = 2.5         # seconds in which so many processes at a time train, to find the best number
-SPARE = 4           # seconds before the end at which what is not done is stopped
-TRIED = 3           # processes at a time at most
+LONG = 60            # epochs of the long runs
+AFTER = 'published'  # the training step is timed after this group
+TIMING = 40          # seconds that must be left for it
+PROBE = 2.5          # seconds in which so many processes at a time train, to find the best number
+SPARE = 4            # seconds before the end at which what is not done is stopped
+TRIED = 3            # processes at a time at most
 
 
 def plan(
@@ -204,7 +204,7 @@ def train(pipe, words, scratch: Path, threads: int):
 
 def time_the_step(pipe, words, scratch: Path):
     "A process that compiles and warms up, says so, and measures when it is told that nothing else runs."
-    os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', '4')
+    os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', '8')
     prepare(words.tiny)
     device, steps, failed = torch.device(words.device), {}, []
     for name, make in step.amp_steps(device, words.tiny).items():
@@ -259,7 +259,7 @@ class Series:
     def __init__(self, words, scratch: Path):
         self.words, self.scratch, self.device = words, scratch, torch.device(words.device)
         self.out, self.archives, self.end = words.out, Archives(words.out), BEGAN + 60 * words.minutes - SPARE
-        self.timer, self.failed, self.rates, self.probed = None, {}, {}, {}
+        self.timer, self.warm, self.failed, self.rates, self.probed = None, False, {}, {}, {}
         self.workers = [self.new_worker() for _ in range(words.at_once or (TRIED if self.device.type == 'cuda' else 1))]  # they start while the pictures are decoded
         self.runs = (read_json(self.out / 'full_scale.json') or {}).get('runs', [])
         for folder in filter(None, (words.before, self.out)): Archives(folder).unpack(scratch)
@@ -307,8 +307,15 @@ class Series:
         "Keep as many processes as train most images a second together; one more must bring 5 %."
         config = self.groups()['factorial'][0]
         for worker in self.workers: worker.ask('warm', config)
-        answers = [worker.answer() for worker in self.workers]
-        if bad := [message for fine, message in answers if not fine]: raise CourseError(f'a trial of {config.folder} failed: {bad[0]}')
+        ready = []
+        for worker in self.workers:
+            fine, message = worker.answer()
+            if fine: ready.append(worker)
+            else:
+                worker.end()
+                self.log(f'one of {len(self.workers)} processes could not train beside the others: {message}')
+        if not ready: raise CourseError(f'a trial of {config.folder} failed: {message}')
+        self.workers = ready
         for count in range(1, len(self.workers) + 1):
             for worker in self.workers[:count]: worker.ask('rate', PROBE)
             rates = [rate if fine else 0 for fine, rate in (worker.answer() for worker in self.workers[:count])]
@@ -341,7 +348,8 @@ class Series:
         else:
             self.failed[config.folder] = result
             self.log(f'{group}: {config.folder} failed: {result}')
-            if not worker.process.is_alive(): self.workers[self.workers.index(worker)] = self.new_worker()
+            worker.end()  # a GPU's error may stay with its process
+            self.workers[self.workers.index(worker)] = self.new_worker()
         self.write()
 
     def write(self):
@@ -349,6 +357,12 @@ class Series:
         left = [config.folder.as_posix() for _, config in self.todo()] + [worker.busy[1].folder.as_posix() for worker in self.workers if worker.busy]
         write_json(dict(device=machine(self.device, None)['device'], torch=torch.__version__, minutes=self.words.minutes, at_once=len(self.workers), images_per_second=self.probed, runs=self.runs,
                         failed={folder.as_posix(): message for folder, message in self.failed.items()}, left=left + ['timing'] * (not self.timed)), self.out / 'full_scale.json')
+
+    def timing_is_due(self) -> bool:
+        "True if the step may be timed now: all is compiled, the runs up to `AFTER` have begun, and no long one would be waited for."
+        order, todo = [*plan()], self.todo()
+        waits_for = [worker.busy[1].setting.recipe.epochs for worker in self.workers if worker.busy]
+        return bool(self.timer and self.warm) and self.left() > TIMING and LONG not in waits_for and not (todo and order.index(todo[0][0]) <= order.index(AFTER))
 
     def measure(self):
         "Time the training step, while nothing else runs."
@@ -362,18 +376,17 @@ class Series:
 
     def go(self) -> bool:  # is all done?
         "Run until all is done or the time is up."
-        order, warm = [*plan()], False
         if not self.words.at_once and len(self.workers) > 1 and self.todo(): self.probe()
         self.log(f'{len(self.workers)} at a time on {machine(self.device, None)["device"]}')
         if not self.timed: self.timer = Worker(time_the_step, self.words, self.scratch)
-        while self.left() > 0:
-            if self.timer and not warm and self.timer.pipe.poll():
+        finished = len(self.runs)
+        while self.left() > 0 and (len(self.failed) < 4 or len(self.runs) > finished):  # four failures and nothing else: it is no accident
+            if self.timer and not self.warm and self.timer.pipe.poll():
                 fine, result = self.timer.answer()
-                warm = fine
+                self.warm = fine
                 self.log('timing: warm' + (f', without {"; ".join(result)}' if fine and result else '') if fine else f'timing failed: {result}')
                 if not fine: self.timer, self.timed = self.timer.end(), True
-            todo, busy = self.todo(), [worker for worker in self.workers if worker.busy]
-            due = self.timer and warm and self.left() > TIMING and not (todo and order.index(todo[0][0]) <= order.index(AFTER))
+            busy, due = [worker for worker in self.workers if worker.busy], self.timing_is_due()
             if due and not busy:
                 self.measure()
                 continue
@@ -382,8 +395,8 @@ class Series:
                 worker.busy = found
                 worker.ask('run', found[1])
                 busy.append(worker)
-            if not busy and not (self.timer and not warm and self.left() > TIMING): break
-            waited = {worker.pipe: worker for worker in busy} | ({self.timer.pipe: None} if self.timer and not warm else {})
+            if not busy and not (self.timer and not self.warm and self.left() > TIMING): break
+            waited = {worker.pipe: worker for worker in busy} | ({self.timer.pipe: None} if self.timer and not self.warm else {})
             for pipe in wait(waited, timeout=max(0, min(self.left(), 1))):
                 if waited[pipe]: self.finish(waited[pipe])
         for worker in [*self.workers, *([self.timer] if self.timer else [])]: worker.end()

@@ -2,7 +2,7 @@
 
     python tools/pictures.py
 
-Everything in them is drawn: the pets are procedural, and the U is the course's network in outline. favicon.svg is written by hand.
+Everything in them is drawn: the pets are synthetic pets, and the U is the course's network in outline. favicon.svg is written by hand.
 """
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""Make unet_course/weights/inside.json: what the views of chapter "Inside" say of the shipped networks. Run it again when the networks change.
+"""Make unet_course/weights/inside.json: what the views of chapter "Inside" say of the shipped networks. Run it again when the networks change;
+until then the views say nothing of the new ones, since each entry names the weights that it was made of.
 
     python tools/readouts.py
 
@@ -6,7 +7,9 @@ For each shipped network: linear readouts of every stage, fitted on photos of th
 and the skip ladder on photos of the validation part; and how its IoU is spread over the test photos, by the same pass that made the card's mean.
 """
 import argparse
+import functools
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from unet_course.losses import iou, pixel_counts  # noqa: E402
 from unet_course.prediction import Segmenter  # noqa: E402
 from unet_course.runs.evaluation import boundary_iou  # noqa: E402
 from unet_course.support.files import write_json  # noqa: E402
+from unet_course.views.export import hash_of  # noqa: E402
 from unet_course.views.inside import LOUPE, auc, fit_readout, grid_ratio, ladder, logits_with_skips, pack_readouts, stage_names, stages, unpack_readouts  # noqa: E402
 
 FITTED, CHECKED = 150, 100  # photos, spread evenly over the training and the validation part
@@ -80,16 +84,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--root', type=Path, help='the folder that holds the dataset')
     args = parser.parse_args()
-    folder, networks = ROOT / 'unet_course/weights', {}
+    folder, networks, start = ROOT / 'unet_course/weights', {}, time.perf_counter()
+    photos = functools.cache(lambda size: load_pets(args.root, size))  # the networks have one size, or two
     for variant in FACTORIAL:
         segmenter = Segmenter.load(folder / f'{variant.id}.pth')
-        pets = load_pets(args.root, segmenter.size)
+        pets = photos(segmenter.size)
         split = course_split(pets)
         fitted, checked = spread(split['train'], FITTED), spread(split['val'], CHECKED)
         readout, grid = readouts_of(segmenter.model, pets, fitted, checked)
-        networks[variant.id] = dict(readout=readout, grid=grid, ladder=ladder_of(segmenter, pets, checked), percentiles=percentiles_of(segmenter, pets, split['test']))
-        print(variant.id, 'AUC', readout['auc'], 'grid', {name: row[0] for name, row in grid.items()}, 'ladder', [row['iou'] for row in networks[variant.id]['ladder']], flush=True)
-    write_json(dict(fitted=FITTED, checked=CHECKED, networks=networks), folder / 'inside.json')
+        row = networks[variant.id] = dict(weights=hash_of(segmenter.model), readout=readout, grid=grid, ladder=ladder_of(segmenter, pets, checked), percentiles=percentiles_of(segmenter, pets, split['test']))
+        print(f"{variant.id}, {time.perf_counter() - start:.0f} s: AUC {readout['auc']}, grid {({name: ratios[0] for name, ratios in grid.items()})}, ladder {[rung['iou'] for rung in row['ladder']]}", flush=True)
+    target = write_json(dict(fitted=FITTED, checked=CHECKED, networks=networks), folder / 'inside.json')
+    print(f'{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes in {time.perf_counter() - start:.0f} s')
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
     python tools/get_runtime.py && python tools/screenshots.py
 
 It builds the page with two networks in a temporary folder, serves it on loopback, and drives a chromium by Playwright. What is seen is a
-real prediction of the package's weights on a procedural pet.
+real prediction of the package's weights on a synthetic pet.
 """
 import argparse
 import functools

@@ -4,8 +4,8 @@
     python tools/why.py no_norm --seed 100           one run of some minutes; stopped, it goes on when called again
     python tools/why.py no_norm --seed 0 --data synthetic --size 32 --epochs 1 --out /tmp/why    a quick look, no photographs
 
-An arm is a small subclass of `UNet`, or `UNet` itself with another argument. Each is trained by the course's recipe with exp1's loss, on
-photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01 and 02 read it.
+An arm is a small subclass of `UNet`, or `UNet` itself with another argument. Each is trained by the course's recipe (its weight decay is 0.01
+here, as it was while the search went on) with exp1's loss, on photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01 and 02 read it.
 The test split is never built.
 """
 import argparse
@@ -94,11 +94,12 @@ def bilinear_conv(channels: int) -> nn.Module:  # [B, C, H, W] -> [B, C/2, 2H, 2
 
 @dataclass
 class Arm:
-    "One network of a question."
+    "One network of a question, or one way to train it."
     questions: dict  # of each question that it belongs to: what the arm is called there
     kind: type = UNet
     config: tuple = ()     # (argument, value) pairs other than width 16 and depth 4
     rate: float = 1.0      # times the recipe's learning rates
+    recipe: tuple = ()     # (field, value) pairs other than the course's recipe
 
     def make(self, seed: int) -> UNet:
         "Return the network: `create_model`'s weights wherever it has them, so that arms with one seed start alike."
@@ -113,7 +114,9 @@ class Arm:
 
 MODES = dict(tr_3x3=transposed_3x3, bilinear=bilinear_conv)  # up modes of these experiments alone
 ARMS = dict(
-    base=Arm(dict(norm='batch norm', depth='depth 4', skips='concatenate', width='width 16', stamps='2x2', convolutions='two')),
+    base=Arm(dict(norm='batch norm', depth='depth 4', skips='concatenate', width='width 16', stamps='2x2', convolutions='two', optimizer='Muon', sizes='small first')),
+    adamw=Arm(dict(optimizer='AdamW'), recipe=(('optimizer', 'adamw'), ('lr', 3e-3))),
+    full_size=Arm(dict(sizes='full size'), recipe=(('sizes', (1,)),)),
     no_norm=Arm(dict(norm='no norm'), NoNormUNet),
     no_norm_third=Arm(dict(norm='no norm, a third of the rate'), NoNormUNet, rate=1 / 3),
     group_norm=Arm(dict(norm='group norm'), GroupNormUNet),
@@ -132,10 +135,10 @@ ARMS = dict(
 
 
 def recipe_of(arm: Arm, epochs: int):
-    "Return the course's recipe with that many epochs, and with the arm's share of its learning rates."
-    recipe = PROTOCOLS['course']
+    "Return the course's recipe with that many epochs, a weight decay of 0.01, and the arm's changes."
+    recipe = replace(PROTOCOLS['course'], weight_decay=1e-2)
     rates = {name: getattr(recipe, name) * arm.rate for name in ('lr', 'adam_lr') if hasattr(recipe, name)}
-    return replace(recipe, epochs=epochs, **rates)
+    return replace(recipe, epochs=epochs, **(rates | dict(arm.recipe)))
 
 
 def run(name: str, seed: int, args) -> dict | None:  # what was stored; None if it was there

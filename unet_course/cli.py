@@ -104,8 +104,9 @@ def show_report(
     path: Path,  # a PNG, for the sheet of outlined pictures
 ):
     "Print what was understood of a folder, and draw it."
-    from unet_course.datasets.look import write_sheet
-    print(report, flush=True)
+    from unet_course.datasets.look import fold_report, write_sheet
+    wide = shutil.get_terminal_size().columns
+    print(fold_report(report, wide) if sys.stdout.isatty() else report, flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = min(8, len(report.pairs))
     print(f'{"look":9} {write_sheet(report, path)}: {shown} pictures with outlines', flush=True)

@@ -9,7 +9,7 @@ __all__ = ['PET', 'BACKGROUND', 'BORDER', 'IGNORE', 'AUGMENTATION', 'COLUMNS', '
 
 # %% ../nbs/00_data.ipynb #1d0f545c
 #| code-fold: true
-#| code-summary: "Imports"
+#| code-summary: "Imports of the module"
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -28,10 +28,11 @@ IGNORE = 255  # target value that no loss and no metric counts
 def row_numbers(
     idx,  # whole numbers, n of them: a list, an array or a tensor
 ) -> torch.Tensor:  # int64 [n]
-    "Return the rows as a tensor; raise `ValueError` for a mask or fractions, which number no rows."
+    "Return the rows as a tensor; raise `ValueError` for booleans or fractions."
     idx = torch.as_tensor(idx)
     if len(idx) and (idx.dtype == torch.bool or idx.is_floating_point()):
-        raise ValueError(f'rows are {idx.dtype}: give numbers, of a mask mask.nonzero()[:, 0]')
+        raise ValueError(f'rows are {idx.dtype}: give row numbers; of True and False, '
+                         'flags.nonzero()[:, 0] makes them')
     return idx.to(torch.int64)
 
 # %% ../nbs/00_data.ipynb #a39d7cbd

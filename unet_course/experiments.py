@@ -78,7 +78,7 @@ PROTOCOLS = dict(
     published=Recipe(epochs=15, batch_size=32, optimizer='adam', lr=1e-3, schedule='none',
                      max_grad_norm=None, augmented=False, select='loss'),
     course=Recipe(epochs=6, batch_size=32, optimizer='muon', lr=2e-2, adam_lr=3e-3,
-                  weight_decay=1e-2, schedule='linear', sizes=(.5, .75, 1), max_grad_norm=1.0,
+                  weight_decay=1e-1, schedule='linear', sizes=(.5, .75, 1), max_grad_norm=1.0,
                   augmented='flip'),
     tuned=Recipe(epochs=15, batch_size=32, optimizer='adamw', lr=3e-3, weight_decay=1e-2,
                  schedule='one_cycle', max_grad_norm=1.0, augmented=False),

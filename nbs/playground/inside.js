@@ -9,39 +9,41 @@ export const stageNames = depth => {
   return [...levels.map(l => `encoder${l}`), 'bottleneck', ...levels.reverse().map(l => `decoder${l}`)];
 };
 
-// Power at period 2 over that at the next lower frequency, all channels together, the geometric mean of both axes. `dims`: [1, channels, height, width].
-export function gridRatio(data, [, channels, height, width]) {
-  const power = (n, lines, step, across) => {  // of one axis: n values a line, `step` apart; lines are `across` apart
-    const angle = 2 * Math.PI * (n / 2 - 1) / n, cosine = Float64Array.from({length: n}, (_, i) => Math.cos(angle * i)), sine = Float64Array.from({length: n}, (_, i) => Math.sin(angle * i));
-    let half = 0, next = 0;
-    for (let c = 0; c < channels; c++) for (let l = 0; l < lines; l++) {
-      let sign = 0, re = 0, im = 0;
-      for (let i = 0, at = c * height * width + l * across; i < n; i++, at += step) {
+// The mean of the channels [height, width], and the grid ratio: power at period 2 over that at the next lower frequency, all channels together, the geometric
+// mean of both axes. In one pass over the numbers, row by row as they lie: a stage holds a quarter of a million. `dims`: [1, channels, height, width].
+export function overview(data, [, channels, height, width]) {
+  const waves = n => { const angle = 2 * Math.PI * (n / 2 - 1) / n; return [Float64Array.from({length: n}, (_, i) => Math.cos(angle * i)), Float64Array.from({length: n}, (_, i) => Math.sin(angle * i))]; };
+  const [cosX, sinX] = waves(width), [cosY, sinY] = waves(height), mean = new Float32Array(height * width);
+  const sign = new Float64Array(width), re = new Float64Array(width), im = new Float64Array(width);  // of each column
+  let halfX = 0, nextX = 0, halfY = 0, nextY = 0;
+  for (let c = 0, at = 0; c < channels; c++) {
+    sign.fill(0); re.fill(0); im.fill(0);
+    for (let y = 0; y < height; y++) {
+      const cosine = cosY[y], sine = sinY[y], up = y % 2 ? -1 : 1, line = y * width;
+      let rowSign = 0, rowRe = 0, rowIm = 0, across = 1;
+      for (let x = 0; x < width; x++, at++, across = -across) {
         const value = data[at];
-        sign += i % 2 ? -value : value;
-        re += value * cosine[i];
-        im += value * sine[i];
+        mean[line + x] += value / channels;
+        rowSign += across * value; rowRe += cosX[x] * value; rowIm += sinX[x] * value;
+        sign[x] += up * value; re[x] += cosine * value; im[x] += sine * value;
       }
-      half += sign * sign;
-      next += re * re + im * im;
+      halfX += rowSign * rowSign;
+      nextX += rowRe * rowRe + rowIm * rowIm;
     }
-    return (half / lines / channels + 1e-12) / (next / lines / channels + 1e-12);
-  };
-  return Math.sqrt(power(height, width, width, 1) * power(width, height, 1, width));
-}
-
-// The mean of the channels, [height, width].
-export function meanOf(data, [, channels, height, width]) {
-  const mean = new Float32Array(height * width);
-  for (let c = 0; c < channels; c++) for (let i = 0; i < mean.length; i++) mean[i] += data[c * mean.length + i] / channels;
-  return mean;
+    for (let x = 0; x < width; x++) { halfY += sign[x] * sign[x]; nextY += re[x] * re[x] + im[x] * im[x]; }
+  }
+  const ratio = (half, next, lines) => (half / lines / channels + 1e-12) / (next / lines / channels + 1e-12);
+  return {mean, ratio: Math.sqrt(ratio(halfX, nextX, height) * ratio(halfY, nextY, width))};
 }
 
 // A square cut out of [height, width], in grey: the smallest black, the largest white.
 export function cutOut(values, width, row, column, side) {
-  const cut = Float32Array.from({length: side * side}, (_, i) => values[(row + Math.floor(i / side)) * width + column + i % side]);
-  const low = cut.reduce((a, b) => Math.min(a, b)), high = cut.reduce((a, b) => Math.max(a, b));
-  return Uint8ClampedArray.from(cut, v => 255 * (v - low) / Math.max(high - low, 1e-9));
+  const cut = new Float32Array(side * side), grey = new Uint8ClampedArray(cut.length);
+  for (let y = 0; y < side; y++) cut.set(values.subarray((row + y) * width + column, (row + y) * width + column + side), y * side);
+  let low = Infinity, high = -Infinity;
+  for (const v of cut) { low = Math.min(low, v); high = Math.max(high, v); }
+  for (let i = 0; i < cut.length; i++) grey[i] = 255 * (cut[i] - low) / Math.max(high - low, 1e-9);
+  return grey;
 }
 
 // {network: {stage: ratio}} in words.
@@ -64,8 +66,9 @@ export function unpackReadouts({weights, channels, scale, bias, auc}) {
 // How much pet a readout sees in every pixel of a stage, from 0 to 1.
 export function readOut(data, [, channels, height, width], {weights, bias}) {
   const found = new Float32Array(height * width).fill(bias);
-  for (let c = 0; c < channels; c++) for (let i = 0; i < found.length; i++) found[i] += weights[c] * data[c * found.length + i];
-  return found.map(v => Math.min(Math.max(v, 0), 1));
+  for (let c = 0, at = 0; c < channels; c++) { const weight = weights[c]; for (let i = 0; i < found.length; i++, at++) found[i] += weight * data[at]; }
+  for (let i = 0; i < found.length; i++) found[i] = Math.min(Math.max(found[i], 0), 1);
+  return found;
 }
 
 // [rung, gains] in order, level 1 (full size) first: none, the coarsest, one finer at a time, all. (Not an object: it would put the key '4' first.)
@@ -85,11 +88,11 @@ export function hide(tensor, size, row, column, side) {
 }
 
 // ---- the panel ----------------------------------------------------------------------------------------------------------------
-const VIEWS = {loupe: 'Loupe', readouts: 'Readouts', skips: 'Skips', square: 'Grey square'};
+const VIEWS = {loupe: 'Loupe', readouts: 'Readouts', skips: 'Skips', square: 'Grey square', eight: 'All networks'};
 const SIDE = 24;
 
 export class Panel {
-  // `tools`: {element, colourOf, sigmoid, toTensor, percent} of the playground.
+  // `tools`: {element, colourOf, sigmoid, toTensor, percent, squashed} of the playground.
   constructor(playground, known, tools) {
     Object.assign(this, tools, {playground, known, view: 'loupe', row: null, column: null, gains: null, busy: 0});
     this.root = playground.$('.pg-inside-body');
@@ -106,6 +109,7 @@ export class Panel {
     this.said = element('p', {className: 'pg-inside-said'});
     this.said.setAttribute('role', 'status');
     this.root.replaceChildren(this.choice, this.controls, this.body, this.said);
+    for (let k = 0; k < 4; k++) overview(new Float32Array(4096), [1, 4, 32, 32]);  // the browser compiles it while the network runs: the first painting is 15 ms shorter
   }
 
   get size() { return this.playground.size('a'); }
@@ -118,9 +122,9 @@ export class Panel {
   gain() { return this.view === 'skips' && this.gains?.length === this.depth ? this.gains : undefined; }
 
   choose(view, update = true) {
-    this.view = view;
+    this.view = view in VIEWS ? view : 'loupe';
     if (view !== 'skips') this.gains = null;
-    for (const input of this.choice.querySelectorAll('input')) input.checked = input.value === view;
+    for (const input of this.choice.querySelectorAll('input')) input.checked = input.value === this.view;
     this.build();
     if (update) this.playground.update();  // another view needs other outputs
   }
@@ -170,7 +174,7 @@ export class Panel {
   }
 
   otherUp() {
-    const {state} = this.playground, up = {tr: 'ups', ups: 'tr'}, [down, mode, loss] = state.variants.a.split('-');
+    const {state} = this.playground, up = {tr: 'ups', ups: 'tr'}, [down, mode, loss] = this.playground.variantOf(state.variants.a).split('-');
     this.playground.second([down, up[mode], loss].join('-'));
     this.build();
     this.choice.querySelector('input:checked').focus();  // the button is gone
@@ -192,9 +196,15 @@ export class Panel {
   }
 
   canvas(width, height, colour) {
-    const image = new ImageData(width, height);
-    for (let i = 0; i < width * height; i++) { const c = colour(i); image.data.set([c[0], c[1], c[2], 255], 4 * i); }
-    const canvas = this.element('canvas', {width, height});
+    return this.fill(this.element('canvas', {width, height}), colour);
+  }
+
+  fill(canvas, colour) {
+    const {width, height} = canvas, image = new ImageData(width, height), {data} = image;
+    for (let i = 0, at = 0; i < width * height; i++) {
+      const c = colour(i);
+      data[at++] = c[0]; data[at++] = c[1]; data[at++] = c[2]; data[at++] = 255;
+    }
     canvas.getContext('2d').putImageData(image, 0, 0);
     return canvas;
   }
@@ -206,9 +216,8 @@ export class Panel {
   thumbnail() {
     const {size} = this, pixels = this.bytes();
     if (!pixels) return;
-    const pen = Object.assign(this.thumb, {width: size, height: size}).getContext('2d'), image = new ImageData(size, size);
-    for (let i = 0; i < size * size; i++) image.data.set([pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255], 4 * i);
-    pen.putImageData(image, 0, 0);
+    const colour = [0, 0, 0];
+    const pen = this.fill(Object.assign(this.thumb, {width: size, height: size}), i => { for (let c = 0; c < 3; c++) colour[c] = pixels[3 * i + c]; return colour; }).getContext('2d');
     for (const [colour, width] of [['#000', 3], ['#fff', 1]]) { pen.strokeStyle = colour; pen.lineWidth = width; pen.strokeRect(this.column + .5, this.row + .5, SIDE - 1, SIDE - 1); }
   }
 
@@ -216,7 +225,7 @@ export class Panel {
 
   // Draws what the last pass gave; computes nothing that needs the network, except for the square.
   draw() {
-    if (!this.nets().length || this.nets().length < this.playground.nets().length) { this.body.replaceChildren(); return this.tell('Run the network first: the views show what is inside it for this picture.'); }
+    if (this.view !== 'eight' && (!this.nets().length || this.nets().length < this.playground.nets().length)) { this.body.replaceChildren(); return this.tell('Run the network first: the views show what is inside it for this picture.'); }
     const begun = performance.now();
     if (this.thumb?.isConnected) this.thumbnail();
     Promise.resolve(this[this.view]()).catch(error => this.playground.fail(error.message));
@@ -230,7 +239,7 @@ export class Panel {
       if (!result.stages.up1) return;
       result.inside ??= Object.fromEntries(Object.keys(LOUPE).map(stage => {
         const {data, dims} = stage === 'logits' ? {data: result.logits, dims: [1, 1, result.size, result.size]} : result.stages[stage];
-        return [stage, {mean: meanOf(data, dims), width: dims[3], ratio: gridRatio(data, dims)}];
+        return [stage, {...overview(data, dims), width: dims[3]}];
       }));
       ratios[name] = Object.fromEntries(Object.entries(result.inside).map(([stage, {ratio}]) => [stage, ratio]));
       const line = this.element('div', {className: 'pg-loupe'}, this.figure(this.canvas(SIDE, SIDE, i => { const at = 3 * ((row + Math.floor(i / SIDE)) * size + column + i % SIDE); return [pixels[at], pixels[at + 1], pixels[at + 2]]; }), 'picture', `${name}: the picture under the loupe`));
@@ -260,9 +269,9 @@ export class Panel {
         figure.title = `${dims[1]} channels of ${dims[2]} × ${dims[3]}; AUC ${auc.toFixed(3)}`;
         grid.append(figure);
       }
-      parts.push(this.element('p', {className: 'pg-inside-name'}, result.variant), grid);
+      parts.push(this.element('div', {}, this.element('p', {className: 'pg-inside-name'}, result.variant), grid));
     }
-    this.body.replaceChildren(...parts);
+    this.body.replaceChildren(this.element('div', {className: 'pg-us'}, ...parts));
     const rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
     this.tell(!rows.length ? '' : `In short: over ${this.known.checked} validation photos ${rows.map(([name, {readout: {auc}}]) => `the AUC of ${name} goes from ${auc[0].toFixed(2)} in the first encoder stage to ${auc[depth].toFixed(2)} in the bottleneck and ${auc.at(-1).toFixed(2)} in the last decoder stage`).join('; ')}.`);
   }
@@ -308,5 +317,33 @@ export class Panel {
       this.figure(this.canvas(size, size, i => [0, 1, 2].map(c => 255 * hidden[c * size * size + i])), 'the picture with its square'),
       this.figure(this.canvas(size, size, i => colours(change[i])), 'change of the probability: orange more pet, blue less')));
     this.tell(`In short: ${this.percent(near / change.length)} of the pixels change by more than 0.1 in ${variant}, ${this.percent(far / change.length)} of all pixels far from the square.`);
+  }
+
+  // Every network on a sample picture: the masks were stored when the page was made, one below the other in one picture of 1 bit a pixel.
+  async eight() {
+    const {playground} = this, picture = playground.state.picture, {manifest, base} = playground, stored = picture.sample?.all;
+    if (!stored) {
+      this.body.replaceChildren();
+      return this.tell('The masks of all networks are stored for the sample pictures. For a picture of your own, run explore() in a notebook.');
+    }
+    const image = Object.assign(new Image(), {src: base + stored.file}), {size} = stored;
+    try { await image.decode(); } catch { return this.tell('The masks of all networks could not be loaded. Look at your connection, then choose the view again.'); }
+    if (playground.state.picture !== picture || this.view !== 'eight') return;
+    const pen = this.element('canvas', {width: size, height: size * stored.models.length}).getContext('2d', {willReadFrequently: true});
+    pen.drawImage(image, 0, 0);
+    const bytes = await this.squashed(picture, size);
+    const figures = stored.models.map((name, k) => {
+      const mask = pen.getImageData(0, size * k, size, size).data, iou = stored.iou?.[k];
+      const text = `${name}: ${this.percent(stored.share[k])} pet${iou === undefined ? '' : `, IoU\u00a0${iou.toFixed(2)}`}`;
+      return this.figure(this.canvas(size, size, i => {
+        const pet = mask[4 * i] > 127, grey = (bytes[3 * i] + bytes[3 * i + 1] + bytes[3 * i + 2]) / 3;
+        return pet ? [.6 * grey + 102, .6 * grey + 80, .6 * grey + 20] : [.3 * grey, .3 * grey, .3 * grey];
+      }), text, `Mask of ${text}`);
+    });
+    this.body.replaceChildren(this.element('div', {className: 'pg-loupe pg-eight'}, ...figures));
+    const range = values => `from ${Math.min(...values).toFixed(2)} to ${Math.max(...values).toFixed(2)}`, tests = stored.models.map(name => manifest.models[name].test);
+    const here = stored.iou ? `the IoU on this picture goes ${range(stored.iou)}` : `the networks call ${this.percent(Math.min(...stored.share))} to ${this.percent(Math.max(...stored.share))} of this picture pet`;
+    const everywhere = tests.every(Boolean) ? `; over ${tests[0].images.toLocaleString('en')} test photos the mean IoU goes ${range(tests.map(test => test.iou))}` : '';
+    this.tell(`In short: ${here}${everywhere}.`);
   }
 }

@@ -99,6 +99,7 @@ async function load(file, progress) {
 }
 
 async function isKept(file) {
+  if (file.own) return true;
   try { return Boolean(await (await caches.open(KEPT)).match(file.url)); } catch { return false; }
 }
 
@@ -154,6 +155,24 @@ async function squashed(picture, size) {
   return picture.squashed.get(size);
 }
 
+// What an ONNX file says of itself: {name: text}, the pairs in field 14 of the message that the file is.
+function notesOf(bytes) {
+  const notes = {}, text = new TextDecoder();
+  let at = 0;
+  const number = () => { let value = 0, scale = 1, byte; do { byte = bytes[at++]; value += (byte & 127) * scale; scale *= 128; } while (byte > 127); return value; };
+  while (at < bytes.length) {
+    const tag = number(), kind = tag % 8;
+    if (kind === 0) number();
+    else if (kind === 2) {
+      const length = number(), stop = at + length, pair = [];
+      if (tag >> 3 === 14) while (at < stop) { const place = number() >> 3, long = number(); pair[place] = text.decode(bytes.subarray(at, at += long)); }
+      if (pair[1]) notes[pair[1]] = pair[2];
+      at = stop;
+    } else at += kind === 1 ? 8 : kind === 5 ? 4 : bytes.length;
+  }
+  return notes;
+}
+
 // ---- networks ---------------------------------------------------------------------------------------------------------------
 // Logits [size, size], the further outputs asked for ({name: {data, dims}}), and milliseconds. `gain`: of each skip connection, full size first.
 async function predict(ort, session, tensor, {size, depth}, gain = Array(depth).fill(1), more = []) {
@@ -173,7 +192,8 @@ class Networks {
   files(variants, backend) {
     const {runtime, models} = this.manifest, from = new URL(runtime.base, new URL(this.base, document.baseURI));
     const parts = this.runtimes.has(backend) ? [] : runtime[backend].map(f => ({...f, url: new URL(f.file, from).href, what: 'ONNX Runtime'}));
-    const nets = variants.filter(v => !this.sessions.has(`${backend} ${v}`)).map(v => ({...models[v], variant: v, url: new URL(this.base + models[v].file, document.baseURI).href, what: `The network ${v}`}));
+    const nets = variants.filter(v => !this.sessions.has(`${backend} ${v}`)).map(v => ({...models[v], variant: v, what: `The network ${v}`,
+      ...models[v].own ? {url: v, bytes: 0} : {url: new URL(this.base + models[v].file, document.baseURI).href}}));
     return {parts, nets, all: [...parts, ...nets]};
   }
 
@@ -189,7 +209,7 @@ class Networks {
   fetch(file) {
     return this.once(file.url, () => {
       this.came.set(file.url, 0);
-      return load(file, n => { this.came.set(file.url, this.came.get(file.url) + n); this.tell(); });
+      return file.own ? file.own.arrayBuffer() : load(file, n => { this.came.set(file.url, this.came.get(file.url) + n); this.tell(); });
     });
   }
 
@@ -216,7 +236,7 @@ class Networks {
       }));
     }));
     this.tell = () => {
-      const share = all.reduce((sum, f) => sum + this.came.get(f.url), 0) / total;
+      const share = total ? all.reduce((sum, f) => sum + this.came.get(f.url), 0) / total : 1;
       progress(share < 1 ? `Loading ${(total / 1e6).toFixed(1)} MB, once` : 'Starting the network', share);
     };
     this.tell();
@@ -331,26 +351,56 @@ class Playground {
     this.manifest = manifest;
     this.networks = new Networks(manifest, this.base);
     this.webgpu = await findWebGPU();
-    const wanted = new URLSearchParams(location.search);
-    for (const net of ['a', 'b']) {
-      if (!manifest.models[this.state.variants[net]]) this.state.variants[net] = Object.keys(manifest.models)[0];
-      if (manifest.models[wanted.get(net)]) this.state.variants[net] = wanted.get(net);
-    }
-    // A link may name networks, a picture and a view: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
-    for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
-    const parts = this.state.variants.a.split('-').map((level, i) => wanted.get(Object.keys(FACTORS)[i]) ?? level).join('-');
-    if (manifest.models[parts]) this.state.variants.a = parts;
-    const view = wanted.get('view'), other = {tr: 'ups', ups: 'tr'}, [down, up, loss] = this.state.variants.a.split('-');
-    if (view === 'loupe' && !wanted.get('b')) wanted.set('b', [down, other[up], loss].join('-'));
-    if (manifest.models[wanted.get('b')]) this.state.variants.b = wanted.get('b');
-    this.state.compare = Boolean(manifest.models[wanted.get('b')]);
+    const {view, picture} = this.readAddress();
     const markup = this.$('.pg-markup');  // in a script element: where a notebook's scripts are stripped, no dead button is left over
     markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
     this.build();
-    await this.openSample(manifest.samples.find(s => s.name === wanted.get('picture')) ?? manifest.samples[0]);
+    await this.openSample(picture ?? manifest.samples[0]);
     if (view) await this.look(view);
     this.root.dataset.ready = 'yes';
+    window.addEventListener('hashchange', () => this.follow());
+  }
+
+  // Takes the networks that the address names, and returns the view and the sample it names: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
+  readAddress() {
+    const {models, samples} = this.manifest, {state} = this, known = (...names) => names.find(name => models[name]), first = Object.keys(models)[0];
+    const wanted = new URLSearchParams(location.search);
+    for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
+    const start = known(wanted.get('a'), state.variants.a, first).split('-'), named = Object.keys(FACTORS).map((factor, i) => wanted.get(factor) ?? start[i]);
+    const a = known(named.join('-'), start.join('-')), [down, up, loss] = this.variantOf(a).split('-'), view = wanted.get('view');
+    const b = known(wanted.has('b') ? wanted.get('b') : view === 'loupe' && [down, {tr: 'ups', ups: 'tr'}[up], loss].join('-'));
+    Object.assign(state, {variants: {a, b: b ?? known(state.variants.b, first)}, compare: Boolean(b)});
+    return {view, picture: samples.find(sample => sample.name === wanted.get('picture'))};
+  }
+
+  // The address follows the page, so that a link to it opens the same.
+  remember() {
+    if (this.root.dataset.ready !== 'yes') return;
+    const {variants, compare, picture} = this.state, levels = variants.a.split('-'), {own} = this.manifest.models[variants.a] ?? {};  // a file of the reader's has no address
+    const at = new URLSearchParams(own ? {} : levels.length === 3 ? Object.keys(FACTORS).map((factor, i) => [factor, levels[i]]) : {a: variants.a});
+    at.set('b', compare ? variants.b : '');
+    if (picture?.sample) at.set('picture', picture.sample.name);
+    if (this.looking()) at.set('view', this.inside.view);
+    history.replaceState(history.state, '', `#${at}`);
+  }
+
+  // And the page follows the address: a link on the page, or one that the reader writes.
+  async follow() {
+    if (!location.hash.includes('=')) return;  // a place on the page
+    const {view, picture} = this.readAddress();
+    this.check();
+    if (picture && picture !== this.state.picture?.sample) await this.openSample(picture);
+    if (view) await this.look(view);
+    else { this.$('.pg-inside').open = false; await this.update(); }
+  }
+
+  // The toggles say which networks there are; none is pressed for a network of the reader's own.
+  check() {
+    const {variants, compare} = this.state;
+    this.$('.pg-compare').checked = compare;
+    for (const [net, variant] of Object.entries(variants)) for (const [i, factor] of Object.keys(FACTORS).entries())
+      for (const input of this.root.querySelectorAll(`[name=pg-${net}-${factor}]`)) input.checked = !this.manifest.models[variant]?.own && input.value === variant.split('-')[i];
   }
 
   build() {
@@ -366,13 +416,13 @@ class Playground {
     for (const fieldset of this.root.querySelectorAll('.pg-network')) for (const group of fieldset.querySelectorAll('[data-factor]')) {
       const {network} = fieldset.dataset, {factor} = group.dataset, place = Object.keys(FACTORS).indexOf(factor);
       for (const [level, text] of Object.entries(FACTORS[factor])) {
-        const input = element('input', {type: 'radio', name: `pg-${network}-${factor}`, value: level, checked: state.variants[network].split('-')[place] === level});
+        const input = element('input', {type: 'radio', name: `pg-${network}-${factor}`, value: level});
         input.onchange = () => this.choose(network, place, level);
         group.append(element('label', {className: 'pg-pill'}, input, element('span', {}, text)));
       }
     }
     const on = (selector, event, action) => this.$(selector).addEventListener(event, action);
-    this.$('.pg-compare').checked = state.compare;
+    this.check();
     on('.pg-compare', 'change', e => { state.compare = e.target.checked; this.update(); });
     on('.pg-threshold', 'input', () => this.draw());
     on('.pg-overlay', 'input', () => this.draw());
@@ -380,14 +430,14 @@ class Playground {
     on('.pg-backend', 'change', () => this.update());
     on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
-    on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); });  // closed, the masks are again those of the whole network
+    on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
-    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.open(file, file.name); e.target.value = ''; });
+    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.take(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
     for (const option of this.$('.pg-backend').options) if (option.value === 'webgpu') option.disabled = !this.webgpu;
     this.root.addEventListener('dragover', e => { e.preventDefault(); this.root.classList.add('pg-over'); });
     for (const event of ['dragleave', 'drop']) this.root.addEventListener(event, () => this.root.classList.remove('pg-over'));
-    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.open(file, file.name) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
+    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.take(file) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
     document.addEventListener('paste', e => { const file = [...e.clipboardData.files][0]; if (file) { e.preventDefault(); this.open(file, 'The pasted picture'); } });
     for (const panel of this.root.querySelectorAll('[data-panel] canvas')) panel.addEventListener('pointermove', e => this.point(e));
     this.root.addEventListener('pointerleave', () => this.status());
@@ -400,7 +450,7 @@ class Playground {
       if (!this.inside) await (this.insideComing ??= (async () => {
         const [{Panel}, answer] = await Promise.all([import('./inside.js'), fetch(this.base + 'inside.json', {cache: 'no-cache'})]);
         if (!answer.ok) throw new Error();
-        this.inside = new Panel(this, await answer.json(), {element, colourOf, sigmoid, toTensor, percent});
+        this.inside = new Panel(this, await answer.json(), {element, colourOf, sigmoid, toTensor, percent, squashed});
         this.inside.choose('loupe', false);
       })());
     } catch { this.insideComing = null; return this.fail('The views of the inside could not be loaded. Look at your connection, then open them again.'); }
@@ -414,8 +464,8 @@ class Playground {
   // Puts a second network beside the first.
   second(variant) {
     this.state.variants.b = variant;
-    this.state.compare = this.$('.pg-compare').checked = true;
-    for (const [i, factor] of Object.keys(FACTORS).entries()) this.$(`[name=pg-b-${factor}][value=${variant.split('-')[i]}]`).checked = true;
+    this.state.compare = true;
+    this.check();
     this.update();
   }
 
@@ -427,10 +477,31 @@ class Playground {
   say(text) { this.$('.pg-said').textContent = text; }
 
   choose(network, place, level) {
-    const parts = this.state.variants[network].split('-');
+    const {variants} = this.state, parts = this.variantOf(variants[network]).split('-');
     parts[place] = level;
     this.state.variants[network] = parts.join('-');
     this.update();
+  }
+
+  // The variant id of a network: of one of the reader's own it is in its file.
+  variantOf(name) { return this.manifest.models[name]?.variant ?? name; }
+
+  take(file) { return /\.onnx$/i.test(file.name) ? this.openNetwork(file) : this.open(file, file.name); }
+
+  // A network of the reader's own, as `unet-course export` writes it; it takes the first network's place until a toggle is used.
+  async openNetwork(file) {
+    let said = {};
+    try { said = notesOf(new Uint8Array(await file.arrayBuffer())); } catch { /* no such file: it says nothing */ }
+    const {models} = this.manifest, number = key => said[key] === undefined ? undefined : Number(said[key]);
+    if (!(number('size') > 0 && number('depth') > 0)) return this.fail(`${file.name} is no network that unet-course export wrote. Drop the .onnx file that the command names.`);
+    const name = `${file.name.replace(/\.onnx$/i, '')} (yours)`, known = Object.values(FACTORS).every((levels, i) => levels[said.variant?.split('-')[i]]);
+    models[name] = {...Object.fromEntries(['size', 'depth', 'parameters', 'macs', 'threshold'].map(key => [key, number(key)])), own: file, bytes: file.size,
+      variant: known ? said.variant : 'mp-tr-dice', setting: said.setting, seed: said.seed, test: said.test && JSON.parse(said.test)};
+    for (const backend of ['wasm', 'webgpu']) this.networks.sessions.delete(`${backend} ${name}`);  // of an older file of this name
+    this.state.variants.a = name;
+    this.state.results = {};
+    if (models[name].threshold) this.$('.pg-threshold').value = models[name].threshold;
+    await this.update();
   }
 
   async openSample(sample) {
@@ -475,6 +546,7 @@ class Playground {
   // Brings the page in step with the state: asks before the first download, loads, predicts, draws.
   async update() {
     const turn = ++this.turn, {state, manifest} = this, nets = this.nets();
+    this.remember();
     this.labels();
     this.card();
     const unknown = nets.map(n => state.variants[n]).filter(v => !manifest.models[v]);
@@ -531,6 +603,7 @@ class Playground {
     names[0].textContent = `Network ${state.variants.a}`;
     names[1].textContent = state.compare ? `Network ${state.variants.b}` : 'Compare with a second network';
     this.$('.pg-view-control').hidden = !state.compare;
+    this.check();
   }
 
   draw() {

@@ -180,7 +180,8 @@ def find_pairs(
         there = ', '.join(f'{place} ({len(of)}, such as {of[0].path.name})'
                           for place, of in list(places.items())[:6])
         drawn = any(looks_like_mask(f.path) for f in spread(files, 40))
-        strange = Counter(p.suffix.lower() for p in others if p.suffix.lower() in NOT_READ)
+        strange = Counter(''.join(p.suffixes[-2 if p.suffix.lower() == '.gz' else -1:]).lower()
+                          for p in others if p.suffix.lower() in NOT_READ)
         unread = ' and '.join(f'{n} {ending}' for ending, n in strange.most_common(2))
         if unread: unread += ' files are not read: save them as PNG or JPEG'
         hint = unread or (not drawn and export_hint(others)) or (

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLOUR', 'MANY', 'TURNS', 'colour', 'value_text', 'open_file', 'decode', 'page_count', 'opaque_values',
            'colours_of_palette', 'whole_numbers', 'grey_if_grey', 'marked_inverse', 'open_mask', 'mask_values',
-           'MaskFacts', 'mask_facts', 'two_heaps', 'spread', 'flatness', 'looks_like_mask', 'value_count',
-           'PictureFacts', 'picture_facts', 'read_picture', 'number_range']
+           'MaskFacts', 'mask_facts', 'two_heaps', 'flatness', 'looks_like_mask', 'value_count', 'PictureFacts',
+           'picture_facts', 'read_picture', 'number_range']
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #5ae19471
 import math
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from ..support.files import CourseError, each
+from ..support.files import CourseError, each, spread
 from ..support.pictures import to_rgb
 
 # %% ../../nbs/workshop/datasets/decoding.ipynb #c74e2c29
@@ -195,15 +195,6 @@ def two_heaps(
     near = sum(n for v, n in counts.items() if v <= reach or 255 - reach <= v <= 255)
     return near / max(1, sum(counts.values()))
 
-# %% ../../nbs/workshop/datasets/decoding.ipynb #bc77c8c1
-def spread(
-    items: list,  # any
-    n: int,       # how many at most
-) -> list:
-    "Return `n` of the items, evenly spread."
-    if len(items) <= n: return list(items)
-    return [items[i * len(items) // n] for i in range(n)]
-
 # %% ../../nbs/workshop/datasets/decoding.ipynb #eb291f2b
 def flatness(
     values: np.ndarray,  # [H, W]
@@ -218,7 +209,7 @@ def flatness(
 def looks_like_mask(
     path: Path,  # any picture
 ) -> bool:
-    "True if the file could be a mask: few values in flat regions, or black and white with noise."
+    "Return whether it could be a mask: few values in flat regions, or black and white with noise."
     try: facts = mask_facts(path)
     except CourseError: return False
     counts, pixels = facts.counts, facts.size[0] * facts.size[1]

@@ -195,11 +195,12 @@ def question(
     nothing = background_of(left, names)
     rest = [v for v in left if v not in nothing]
     rest.sort(key=lambda v: -sum(v in f.counts for f in facts))
-    first = word_for(rest[0], names)
     apart = nothing and not any(len(f.counts.keys() & set(rest)) > 1 for f in facts)
     hint = ''
     if apart: hint = '; no mask holds two of them: if all mean the same, give --positive all'
-    void = [v for v in rest if v == VOC[255] or v == 255 == max(left)]
+    small = max(left) == 255 and all(v < 64 or v == 255 for v in left)  # numbers of classes
+    void = [v for v in rest if v == VOC[255] or v == 255 and small]
+    first = word_for(next((v for v in rest if v not in void), rest[0]), names)
     if nothing and void and not apart:
         said_void = value_text(void[0]).replace('#', '"#') + '"' * (void[0] != 255)
         hint = f' and perhaps --ignore {said_void}, often the unsure edge'

@@ -16,9 +16,10 @@ from ..prediction import Segmenter, load_pretrained, predict
 from ..support.files import CourseError, course_folder
 from .album import (  # the whole of both modules is offered from here, too
     Picture, explorer_pictures, median_picture, small_picture, uploaded_picture)
+from .busy import busy_style
 from .inside import Gained, stages
 from .panels import (
-    errors, explorer_panel, known_networks, ladder_view, loupe_view, mask_caption, paint,
+    all_view, errors, explorer_panel, known_networks, ladder_view, loupe_view, mask_caption, paint,
     place_in_test, readout_view, square_view, templates)
 
 # %% ../../nbs/workshop/views/explorer.ipynb #0f20000b
@@ -29,13 +30,13 @@ class Side:
         start,       # the Variant that it shows first
     ):
         import ipywidgets as widgets
-        style, self.toggles = dict(button_width='100px', description_width='50px'), {}
+        style, self.toggles = dict(button_width='92px', description_width='50px'), {}
         for factor in ('down', 'up', 'loss'):
             levels = sorted(CLAIMS[factor])
             self.toggles[factor] = widgets.ToggleButtons(
                 options=levels, value=getattr(start, factor), description=factor.capitalize(),
                 style=style, tooltips=[f'{which} network: {NAMES[level]}' for level in levels])
-            self.toggles[factor].add_class(f'uc-{which}-{factor}')  # for explorer.css
+            self.toggles[factor].add_class(f'uc-explorer-{which}-{factor}')  # for `busy_style`
         self.threshold = widgets.FloatSlider(
             value=.5, min=0, max=1, step=.01, description='Threshold',
             style=dict(description_width='70px'))
@@ -67,7 +68,8 @@ class InsidePanel:
     ):
         import ipywidgets as widgets
         wide = dict(style=dict(description_width='70px'))
-        self.view = widgets.ToggleButtons(options=['Loupe', 'Readouts', 'Skips', 'Grey square'])
+        names = 'Loupe', 'Readouts', 'Skips', 'Grey square', 'All networks'
+        self.view = widgets.ToggleButtons(options=names, style=dict(button_width='110px'))
         most = max(1, size - 24)
         self.row, self.column = (
             widgets.IntSlider(value=size // 3, min=0, max=most, description=name, **wide)
@@ -82,12 +84,14 @@ class InsidePanel:
                                      layout=dict(flex_flow='row wrap'))
         self.shown = widgets.HTML()
         body = widgets.VBox([self.view, self.places, self.switches, self.shown])
-        self.box = widgets.Accordion(children=[body], titles=('Inside',), selected_index=None)
+        self.opened = widgets.ToggleButton(description='Inside', icon='caret-right')
+        self.box = widgets.VBox([self.opened, body]).add_class('uc-inside')
+        self.arrange()
 
     @property
     def open(self) -> bool:
         "Return whether somebody looks."
-        return self.box.selected_index is not None
+        return self.opened.value
 
     @property
     def gains(self) -> tuple:
@@ -98,23 +102,28 @@ class InsidePanel:
     def arrange(self):
         "Show the controls that the view needs."
         def show(widget, wanted): widget.layout.display = '' if wanted else 'none'
+        show(self.box.children[1], self.open)
+        self.opened.icon = 'caret-down' if self.open else 'caret-right'
         show(self.places, self.view.value in ('Loupe', 'Grey square'))
         show(self.untrained, self.view.value == 'Loupe')
         show(self.switches, self.view.value == 'Skips')
 
     def draw(self,
-        segmenters: dict,  # variant id: Segmenter, those that are chosen
-        image,  # the picture
-        kept: dict,  # what passes over this picture gave; is added to
+        models: dict,      # variant id: Segmenter, all
+        chosen: list,      # variant ids
+        picture: Picture,  # that is shown
+        kept: dict,   # what passes over this picture gave; is added to
         known: dict,  # from `known_networks`
     ):
         "Draw the view, from the pass that is there if there is one."
         view, place = self.view.value, (self.row.value, self.column.value)
+        image, segmenters = picture.image, {name: models[name] for name in chosen}
         if view == 'Skips':
             hint = ('Switch a connection off and look at the masks above, '
                     'or rebuild them from below.')
             shown, said = kept.get('rungs', ('', hint))
         elif view == 'Grey square': shown, said = square_view(segmenters, image, *place)
+        elif view == 'All networks': shown, said = all_view(models, picture, known)
         else:
             if self.untrained.value and view == 'Loupe':
                 def fresh(one):
@@ -139,7 +148,7 @@ class Explorer:
         pictures: dict,  # from `explorer_pictures`
     ):
         import ipywidgets as widgets
-        self.models, self.pictures, self.known = models, pictures, known_networks()
+        self.models, self.pictures, self.known = models, pictures, known_networks(models)
         self.picture, self.maps, self.kept = None, None, {}  # maps: variant: probabilities
         one, wide = next(iter(models.values())), dict(style=dict(description_width='70px'))
         self.sides = [Side('first', EXPERIMENTS['exp1']), Side('second', EXPERIMENTS['exp2'])]
@@ -154,7 +163,10 @@ class Explorer:
         controls = widgets.HBox([*(side.box for side in self.sides), own],
                                 layout=dict(flex_flow='row wrap'))
         sheet = (course_folder('nbs') / 'playground/explorer.css').read_text(encoding='utf-8')
-        style = widgets.HTML(f'<style>{sheet}</style>')
+        levels = {f'{which}-{factor}': levels for which in ('first', 'second')
+                  for factor, levels in CLAIMS.items()}
+        style = widgets.HTML(f'<style>{sheet}</style>{busy_style("uc-explorer", levels)}')
+        self.panel.add_class('uc-drawn')
         self.box = widgets.VBox([controls, self.panel, self.inside.box, style])
         self.box.add_class('uc-explorer')
         self.watch()
@@ -168,9 +180,8 @@ class Explorer:
                 ([toggle for side in self.sides for toggle in side.toggles.values()], self.change),
                 ([*(side.threshold for side in self.sides), self.strength], self.draw),
                 ([inside.row, inside.column, inside.untrained], self.look),
-                (inside.skips, self.run), ([inside.view], self.turn)):
+                (inside.skips, self.run), ([inside.view, inside.opened], self.turn)):
             for control in controls: control.observe(action, 'value')
-        inside.box.observe(self.turn, 'selected_index')
         inside.rebuild.on_click(self.climb)
         inside.all_on.on_click(self.all_on)
 
@@ -255,7 +266,7 @@ class Explorer:
         "Draw the view of the inside, if somebody looks."
         self.inside.arrange()
         if self.inside.open and self.maps is not None:
-            self.inside.draw(self.chosen(), self.picture.image, self.kept, self.known)
+            self.inside.draw(self.models, [*self.chosen()], self.picture, self.kept, self.known)
 
     def turn(self, *_):
         "Another view, or the panel opened or closed: new masks only if a connection is off."

@@ -63,10 +63,13 @@ def grid_ratio(
     All channels are taken together; of the two axes it is the geometric mean."""
     ratios = []
     for axis in (2, 3):
-        power = torch.fft.fft(features.double(), dim=axis).abs().square()
-        power = power.mean(dim=(1, 5 - axis)) + 1e-12
-        half = features.shape[axis] // 2
-        ratios.append((power[:, half] / power[:, half - 1]).log())
+        lines = features.double().movedim(axis, -1)  # [B, channels, lines, n]
+        n = lines.shape[-1]
+        half, lower = (torch.arange(n, dtype=torch.float64) * 2 * torch.pi * k / n
+                       for k in (n // 2, n // 2 - 1))
+        waves = torch.stack([half.cos(), lower.cos(), lower.sin()], 1)  # half.sin() is 0
+        power = (lines @ waves.to(lines)).square().mean((1, 2))
+        ratios.append(((power[:, 0] + 1e-12) / (power[:, 1:].sum(1) + 1e-12)).log())
     return torch.stack(ratios).mean(0).exp()
 
 # %% ../../nbs/workshop/views/inside.ipynb #inside_0012

@@ -19,10 +19,12 @@ from PIL import Image
 
 from ..data import PET
 from ..datasets.synthetic import draw_pet
-from ..prediction import Segmenter
+from ..prediction import find_weights, Segmenter
 from ..support.files import (
     CourseError, course_folder, package_folder, read_json, write_json)
-from .export import export_all, hash_of
+from ..support.pictures import open_photo
+from .export import export_all
+from .panels import mask_iou
 
 # %% ../../nbs/workshop/views/page.ipynb #0d1e000a
 def runtime_files() -> dict:  # version, base, and for 'wasm' and 'webgpu' file, bytes, integrity
@@ -65,6 +67,29 @@ def write_samples(
                           truth=f'samples/pet{i}-truth.png'))
     return photos[:1] + drawn + photos[1:]
 
+# %% ../../nbs/workshop/views/page.ipynb #views_page_all
+def write_all(
+    out: Path,      # the page's folder
+    samples: list,  # from `write_samples`; each is told of its masks
+    sources: dict,  # name of a network: a variant or the path of a weights file
+):
+    """Write the masks of all networks on each sample, one below the other, 1 bit a pixel.
+
+    They are those at 0.5, where the page's threshold stands at first."""
+    segmenters = {name: Segmenter.load(find_weights(source)) for name, source in sources.items()}
+    size = min(one.size for one in segmenters.values())
+    def squash(image): return np.array(image.resize((size, size), Image.Resampling.BILINEAR))
+    for sample in samples:
+        photo, file = open_photo(out / sample['file']), f"samples/{sample['name']}-all.png"
+        logits = [one.logits(photo).numpy() for one in segmenters.values()]
+        masks = [squash(Image.fromarray(values)) > 0 for values in logits]
+        Image.fromarray(np.concatenate(masks)).save(out / file, optimize=True)
+        shares = [round(float(mask.mean()), 4) for mask in masks]
+        sample['all'] = dict(file=file, size=size, models=list(segmenters), share=shares)
+        if 'truth' in sample:
+            truth = squash(Image.open(out / sample['truth']).convert('L')) > 127
+            sample['all']['iou'] = [round(mask_iou(mask, truth), 4) for mask in masks]
+
 # %% ../../nbs/workshop/views/page.ipynb #5e56fbac
 def model_row(
     path: Path,  # an ONNX file from `export_onnx`
@@ -82,12 +107,10 @@ def write_inside(
     out: Path,     # the page's folder
     models: dict,  # of the manifest
 ):
-    "Write what the views of the inside know of each shipped network; others have no readouts."
-    folder = package_folder() / 'weights'
-    known = read_json(folder / 'inside.json') or dict(networks={})
-    def shipped(name): return hash_of(Segmenter.load(folder / f'{name}.pth').model)
+    "Write what the views of the inside know of each network; what was made of others is left out."
+    known = read_json(package_folder() / 'weights/inside.json') or dict(networks={})
     networks = {name: row for name, row in known['networks'].items()
-                if name in models and models[name]['weights'] == shipped(name)}
+                if name in models and models[name]['weights'] == row.get('weights')}
     text = json.dumps(known | dict(networks=networks), separators=(',', ':'))
     (out / 'inside.json').write_text(text, encoding='utf-8')
 
@@ -119,6 +142,7 @@ def write_playground(
     manifest = dict(runtime=files | (dict(base='runtime/') if runtime else {}),
                     models={path.stem: model_row(path) for path in models},
                     samples=write_samples(out / 'samples'))
+    write_all(out, manifest['samples'], dict(zip(manifest['models'], sources)))
     write_inside(out, manifest['models'])
     credits = [f"Networks: {row['credit']}, {row['licence']}"
                for row in manifest['models'].values() if row['credit']]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'paint', 'errors', 'picture_uri', 'figures', 'templates', 'mask_iou', 'mask_caption', 'place_in_test',
-           'known_networks', 'explorer_panel', 'viridis', 'loupe_view', 'readout_view', 'ladder_view', 'square_view']
+           'known_networks', 'explorer_panel', 'viridis', 'loupe_view', 'readout_view', 'ladder_view', 'square_view',
+           'all_view']
 
 # %% ../../nbs/workshop/views/panels.ipynb #views_panels_imports
 import base64
@@ -16,9 +17,10 @@ import torch
 from PIL import Image
 
 from ..losses import iou, pixel_counts
-from ..prediction import Segmenter
+from ..prediction import Segmenter, predict
 from ..support.files import course_folder, package_folder, read_json
 from .album import Picture
+from .export import hash_of
 from unet_course.views.inside import (
     LOUPE, Gained, far_share, grey_square, grid_sentence, ladder, loupe, read_out, stage_names,
     unpack_readouts)
@@ -121,11 +123,14 @@ def place_in_test(
     return f'{mean}; better than {below:.0f} % of the test photos'
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0009
-def known_networks() -> dict:  # variant id: readout, grid, ladder, percentiles, `test`
-    "Return what is kept of the shipped networks, with the card's test figures, if anything is."
+def known_networks(
+    segmenters: dict,  # variant id: Segmenter
+) -> dict:  # variant id: readout, grid, ladder, percentiles, `test`
+    "Return what is kept of these networks, with the card's test figures; nothing of other weights."
     folder = package_folder() / 'weights'
     inside, card = (read_json(folder / name) or {} for name in ('inside.json', 'card.json'))
-    known = inside.get('networks', {})
+    known = {name: row for name, row in inside.get('networks', {}).items()
+             if name in segmenters and row.get('weights') == hash_of(segmenters[name].model)}
     return {name: row | ({'test': card[name]['test']} if name in card else {})
             for name, row in known.items()}
 
@@ -153,7 +158,8 @@ def explorer_panel(
                    f'/// only {a}, \\\\\\ only {b}')
         rows.append(('difference', paint(picture.image, areas, strength), caption))
     both = zip(('first', 'second'), [*masks, *masks])
-    state = ' '.join(f'{which}-{level}' for which, name in both for level in name.split('-'))
+    state = ' '.join(f'{which}-{factor}-{level}' for which, name in both
+                     for factor, level in zip(('down', 'up', 'loss'), name.split('-')))
     return figures(rows, 'Explorer', state)
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0012
@@ -265,3 +271,25 @@ def square_view(
         said.append(f'{(np.abs(change) > .1).mean():.1%} of the pixels change by more than 0.1 '
                     f'in {name}, {far:.1%} of all pixels far from the square')
     return ''.join(parts), f'In short: {"; ".join(said)}.'
+
+# %% ../../nbs/workshop/views/panels.ipynb #panels_all_view
+def all_view(
+    segmenters: dict,  # network: Segmenter, all that there are
+    picture: Picture,  # what they are run on
+    known: dict,  # network: what `known_networks` has of it
+) -> tuple[str, str]:  # HTML, sentence
+    "Return every network's mask at its own threshold, and one picture's spread beside the test's."
+    masks = {name: predict(one, picture.image) > one.threshold for name, one in segmenters.items()}
+    rows = [(f'{name} mask', paint(picture.image, errors(mask, picture.truth), side=96),
+             f'{name}: {mask_caption(mask, picture.truth)}') for name, mask in masks.items()]
+    def spread(values): return f'from {min(values):.2f} to {max(values):.2f}'
+    if picture.truth is None:
+        shares = [mask.mean() for mask in masks.values()]
+        said = f'the networks call {min(shares):.1%} to {max(shares):.1%} of this picture pet'
+    else:
+        scores = [mask_iou(mask, picture.truth) for mask in masks.values()]
+        said = f'the IoU on this picture goes {spread(scores)}'
+    tests = [known[name]['test']['iou_threshold'] for name in masks if 'test' in known.get(name, {})]
+    if len(tests) == len(masks):
+        said += f'; over the whole test split the mean IoU goes {spread(tests)}'
+    return figures(rows, 'All networks', least=150, most=760), f'In short: {said}.'

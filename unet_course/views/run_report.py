@@ -80,9 +80,10 @@ def embedded(
 # %% ../../nbs/workshop/views/run_report.ipynb #75f1f978
 STYLE = """:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; } img { max-width: 100%; }
-.pairs { display: flex; flex-wrap: wrap; gap: .6rem; } figure { margin: 0; width: 192px; }
+.pairs { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+figure { margin: 0; } figure img { width: 100%; } .wide { overflow-x: auto; }
 figcaption { font-size: .8rem; overflow-wrap: anywhere; } table { border-collapse: collapse; }
-td, th { padding: .2rem .8rem .2rem 0; text-align: left; }
+td, th { padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: bottom; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .6rem; border: 1px solid #8888; }"""
 
 # %% ../../nbs/workshop/views/run_report.ipynb #e735a45b
@@ -123,12 +124,15 @@ def report_page(
 <h1>{name}: {config['variant']}, seed {config['seed']}</h1>
 <p>{html.escape(str(folder.setting))}.
 Best epoch {metrics['best_epoch']} of {metrics['epochs']}.</p>
-<table><tr><th></th><th>IoU at threshold {metrics['threshold']:g}</th><th>IoU at 0.5</th>
-<th>Dice</th><th>Accuracy</th><th>Pictures</th></tr>{''.join(lines)}</table>
-<p>Threshold and epoch were chosen on the validation pictures: their figures flatter a little.</p>
+<div class="wide"><table><tr><th></th><th>IoU at threshold {metrics['threshold']:g}</th>
+<th>IoU at 0.5</th><th>Dice</th><th>Accuracy</th><th>Pictures</th></tr>
+{''.join(lines)}</table></div>
+<p>Threshold and epoch were chosen on the validation pictures (val): their figures are a little
+too good.</p>
 {embedded(curves, 'Curves of training loss, validation loss and validation IoU over the epochs')}
 <h2>Validation pictures, from worst to best{left}</h2>
-<p>Yellow: the mask. Blue: what the network found.</p><div class="pairs">{''.join(figures)}</div>
+<p>Yellow: the mask. Blue: what the network found. Pictures are squashed to the square that it sees.
+</p><div class="pairs">{''.join(figures)}</div>
 <h2>What to do next</h2><pre>{html.escape(commands)}</pre>
 <h2>What was understood of the folder</h2><pre>{html.escape(understood)}</pre></html>
 """
