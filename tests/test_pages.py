@@ -40,6 +40,8 @@ pre { overflow: auto; } pre code { white-space: pre; } pre.sourceCode code { whi
 figure.figure { display: block; margin: 0 0 1rem; } .figure { display: inline-block; } figcaption { color: #6d7a86; } blockquote { color: #6d7a86; }
 summary { color: #6c757d; } .nav-page-text { color: #6c757d; }
 table { border-collapse: collapse; } td, th { padding: .5rem; } .quarto-dark td, .quarto-dark th { color: #fff; }
+pre > code.sourceCode > span { display: inline-block; line-height: 1.25; }
+@media (max-width: 767.98px) { #TOC { display: none; } }
 .collapse:not(.show) { display: none; } .sr { position: absolute; clip-path: inset(50%); }
 '''
 # Quarto makes the search field when the page is read, without a name.
@@ -53,27 +55,38 @@ BODY = '''
 <nav class="quarto-secondary-nav"><a class="flex-grow-1" role="navigation" data-bs-toggle="collapse" data-bs-target="#section" aria-expanded="false" aria-label="Toggle sidebar navigation">menu</a></nav></header>
 <nav id="quarto-sidebar"><a class="sidebar-item-toggle" data-bs-toggle="collapse" data-bs-target="#section" role="navigation" aria-expanded="false" aria-label="Toggle section"><svg width="10" height="10"></svg></a>
 <div id="section" class="collapse"><a href="#one">One</a> <a href="#two">Two</a></div></nav>
+<nav id="TOC"><ul><li><a href="#one" id="toc-one">One</a><ul class="collapse"><li><a href="#two" id="toc-two">Two</a></li></ul></li><li><a href="#three">Three</a></li><li><a href="#four">Four</a></li></ul></nav>
 <main class="content" id="quarto-document-content">
 <h1>A chapter</h1>
 <div class="badges"><p><a href="#colab">Open in Colab</a> <a href="#binder">Open in Binder</a></p></div>
 <p>The mode <code>dice</code>, and <a href="#dice"><code>dice()</code></a>; a long word: <code>unet_course.datasets.oxford_pets.published_split_of_the_trimap_names</code>.</p>
 <blockquote><p>A quotation.</p></blockquote>
+<div class="cell exported"><details class="code-fold" open id="long"><summary>unet_course/data.py: long</summary><div class="sourceCode"><pre class="sourceCode"><code class="sourceCode">LINES</code></pre></div></details></div>
+<div class="cell exported"><details class="code-fold" open id="short"><summary>unet_course/data.py: short</summary><div class="sourceCode"><pre class="sourceCode"><code class="sourceCode"><span id="wrapped">    value = first_of_many_words + second_of_many_words + third_of_many_words + fourth</span></code></pre></div></details></div>
+<details class="api" id="dice"><summary>Reference: <code>dice</code></summary><p id="reference">Return it.</p></details>
 <div class="cell"><div class="cell-output cell-output-stdout"><pre id="sentence"><code>config: unknown 'width', allowed are in_channels, out_channels, base_width, depth, downsample_mode, upsample_mode, and the last is 42</code></pre></div></div>
 <div class="cell aligned"><div class="cell-output cell-output-stdout"><pre id="columns"><code>variant             train     val    test  parameters  seconds
 mp-tr-bce           0.812   0.799   0.801  31,043,521    104.2
 str_conv-ups-dice   0.790   0.781   0.779  37,659,521    131.7</code></pre></div></div>
-<div class="table-responsive"><table class="table"><thead><tr><th>Name</th><th>Type</th><th>Default</th><th>Details</th><th>Notes</th><th>Unit</th></tr></thead>
-<tbody><tr><td>downsample_mode</td><td>str&nbsp;|&nbsp;None</td><td>None</td><td>the_mode_of_the_encoder</td><td>one_of_the_registry</td><td>dimensionless_number</td></tr></tbody></table></div>
+<div class="table-responsive" id="names"><table class="table"><thead><tr><th>Chapter</th><th>Share</th><th>What</th></tr></thead>
+<tbody><tr><td id="whole"><a href="#four">Experiments</a></td><td class="number">+0.83 to +1.43</td><td>Plan, run and store what is compared, and say when two runs may stand side by side</td></tr></tbody></table></div>
+<div class="table-responsive" id="wide"><table class="table"><thead><tr><th>Name</th><th>Type</th><th>Default</th><th>Details</th><th>Notes</th><th>Unit</th></tr></thead>
+<tbody><tr><td>downsample_mode</td><td>str&nbsp;|&nbsp;None</td><td>None</td><td>the_mode_of_the_encoder</td><td>one_of_the_registry</td><td>pixels</td></tr></tbody></table></div>
 <p><math display="block"><mrow>''' + '<mi>x</mi><mo>+</mo>' * 60 + '''<mi>y</mi></mrow></math></p>
 <details class="solution">
 <summary>Solution, and what it prints</summary>
 <p id="answer">The answer is 3.</p>
 </details>
 <figure class="figure"><img src="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='40' height='40'/%3E" alt="A white square"><figcaption class="figure-caption">A caption</figcaption></figure>
+<div class="cell-output-display"><figure class="figure"><a class="full-size" href="wide.svg"><img src="wide.svg" width="900" height="90" alt="Nine panels in a row"></a></figure></div>
+<span class="formulas"><math display="block"><mi>p</mi><mo>=</mo><mn>1</mn></math> <math display="block"><mi>q</mi><mo>=</mo><mn>2</mn></math></span>
+<div id="two"></div><h2 id="four">Four</h2>
 TWIN
 <nav class="page-navigation"><a href="#next" aria-label="Next"><span class="nav-page-text">Next</span></a></nav>
 </main>
 '''
+LINES = ''.join(f'<span>line_{i} = {i}</span>\n' for i in range(20))
+WIDE = "<svg xmlns='http://www.w3.org/2000/svg' width='900' height='90' viewBox='0 0 900 90'><text y='50'>nine panels</text></svg>"
 
 
 def rules() -> str:
@@ -126,9 +139,10 @@ def served():
 def written(tmp_path_factory, served):
     "The address of our own page."
     folder = tmp_path_factory.mktemp('written')
+    (folder / 'wide.svg').write_text(WIDE, encoding='utf-8')
     for scheme in ('light', 'dark'):
         (folder / f'{scheme}.html').write_text(f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>A chapter</title><link rel="icon" href="data:,">'
-                                               f'<style>{QUARTO}</style><style>{rules()}</style>{SEARCH}</head><body class="quarto-{scheme}">{BODY.replace("TWIN", twin())}{(ROOT / "site/page.html").read_text(encoding="utf-8")}</body></html>', encoding='utf-8')
+                                               f'<style>{QUARTO}</style><style>{rules()}</style>{SEARCH}</head><body class="quarto-{scheme}">{BODY.replace("TWIN", twin()).replace("LINES", LINES)}{(ROOT / "site/page.html").read_text(encoding="utf-8")}</body></html>', encoding='utf-8')
     return served(folder)
 
 
@@ -211,6 +225,64 @@ def test_solutions_open_by_keyboard_and_are_there_in_print(page, written):
     assert answer.is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not answer.is_visible()
+
+
+@pytest.mark.parametrize('page', [('light', 390), ('light', 1280)], indirect=True, ids=lambda m: str(m[1]))
+def test_a_wide_table_says_that_it_goes_on(page, written, request):
+    page.goto(written + 'light.html')
+    narrow = request.node.callspec.params['page'][1] == 390
+    table = page.locator('#wide')
+    assert table.evaluate('n => n.scrollWidth > n.clientWidth') == narrow
+    seen = lambda: table.evaluate("n => [n.classList.contains('more-left'), n.classList.contains('more-right'), getComputedStyle(n).backgroundImage.includes('gradient'), getComputedStyle(n, '::before').content.includes('scrolls')]")
+    assert seen() == [False, narrow, narrow, narrow]
+    if narrow:
+        assert page.get_by_role('region', name='Table, scrolls sideways: Name').count() == 1
+        table.focus()
+        for _ in range(60): page.keyboard.press('ArrowRight')
+        page.wait_for_function("document.querySelector('#wide').classList.contains('more-left') && !document.querySelector('#wide').classList.contains('more-right')")
+    assert page.locator('#whole a').evaluate('n => n.getClientRects().length') == 1, 'words stay whole'
+    assert page.locator('#names .number').evaluate("n => { const r = document.createRange(); r.selectNodeContents(n); return r.getClientRects().length; }") == 1, 'so do numbers'
+
+
+@pytest.mark.parametrize('page', [('light', 390), ('light', 1280)], indirect=True, ids=lambda m: str(m[1]))
+def test_a_phone_has_the_headings_below_the_title_and_long_code_folded(page, written, request):
+    page.goto(written + 'light.html')
+    narrow = request.node.callspec.params['page'][1] == 390
+    box = page.locator('details.contents')
+    assert box.is_visible() == narrow
+    assert page.locator('#long').evaluate('n => n.open') != narrow and page.locator('#short').evaluate('n => n.open')
+    if not narrow: return
+    assert page.locator('#wrapped').evaluate("n => parseFloat(getComputedStyle(n).paddingLeft) > 0 && n.getClientRects()[0].height > 30"), 'lines that wrap keep their indent'
+    box.locator('summary').focus()
+    page.keyboard.press('Enter')
+    assert box.get_by_role('link').all_inner_texts() == ['One', 'Two', 'Three', 'Four'] and page.locator('[id=toc-two]').count() == 1
+    box.get_by_role('link', name='Four').focus()
+    page.keyboard.press('Enter')
+    page.wait_for_function("location.hash === '#four'")
+    assert not box.evaluate('n => n.open')
+
+
+def test_a_link_opens_the_folded_reference(page, written):
+    page.goto(written + 'light.html')
+    assert not page.locator('#reference').is_visible()
+    page.locator('p a[href="#dice"]').click()
+    page.wait_for_function("document.querySelector('#dice').open")
+
+
+@pytest.mark.parametrize('page', [('light', 390)], indirect=True)
+def test_a_figure_opens_in_full_size_by_keyboard(page, written):
+    page.goto(written + 'light.html')
+    link = page.get_by_role('link', name='Nine panels in a row')
+    link.focus()
+    page.keyboard.press('Enter')
+    box = page.get_by_role('dialog', name='Figure in full size')
+    assert box.is_visible() and box.get_by_role('img', name='Nine panels in a row').bounding_box()['width'] == 900
+    assert barriers(page) == [] and too_wide(page) == []
+    page.keyboard.press('Escape')
+    assert not box.is_visible() and link.evaluate('n => n === document.activeElement')
+    page.keyboard.press('Enter')
+    box.get_by_role('button', name='Close').click()
+    assert not box.is_visible()
 
 
 def test_inline_code_is_a_tint_in_the_dark(page, written):

@@ -149,7 +149,7 @@ class Code(Processor):
 
 
 HIDDEN = re.compile(r'^#\| *(include: false|echo: false)', re.M)
-LONG = 12  # lines of code that stand open on a phone
+LONG = 10  # lines: longer code is folded on a phone
 
 
 def is_set_up(code: str) -> bool:

@@ -42,7 +42,8 @@ class Recipe:
     select: str = 'iou_threshold' # best epoch: highest 'iou_threshold' or 'iou', lowest 'loss'
 
     def __post_init__(self):
-        allowed = dict(optimizer=('adamw', 'adam', 'muon'), schedule=('one_cycle', 'linear', 'none'),
+        allowed = dict(optimizer=('adamw', 'adam', 'muon'),
+                       schedule=('one_cycle', 'linear', 'none'),
                        select=('iou_threshold', 'iou', 'loss'))
         for name, values in allowed.items():
             if (value := getattr(self, name)) not in values:

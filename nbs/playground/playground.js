@@ -351,7 +351,7 @@ class Playground {
     this.manifest = manifest;
     this.networks = new Networks(manifest, this.base);
     this.webgpu = await findWebGPU();
-    const {view, picture} = this.take();
+    const {view, picture} = this.readAddress();
     const markup = this.$('.pg-markup');  // in a script element: where a notebook's scripts are stripped, no dead button is left over
     markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
@@ -363,12 +363,12 @@ class Playground {
   }
 
   // Takes the networks that the address names, and returns the view and the sample it names: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
-  take() {
+  readAddress() {
     const {models, samples} = this.manifest, {state} = this, known = (...names) => names.find(name => models[name]), first = Object.keys(models)[0];
     const wanted = new URLSearchParams(location.search);
     for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
     const start = known(wanted.get('a'), state.variants.a, first).split('-'), named = Object.keys(FACTORS).map((factor, i) => wanted.get(factor) ?? start[i]);
-    const a = known(named.join('-'), start.join('-')), [down, up, loss] = a.split('-'), view = wanted.get('view');
+    const a = known(named.join('-'), start.join('-')), [down, up, loss] = this.variantOf(a).split('-'), view = wanted.get('view');
     const b = known(wanted.has('b') ? wanted.get('b') : view === 'loupe' && [down, {tr: 'ups', ups: 'tr'}[up], loss].join('-'));
     Object.assign(state, {variants: {a, b: b ?? known(state.variants.b, first)}, compare: Boolean(b)});
     return {view, picture: samples.find(sample => sample.name === wanted.get('picture'))};
@@ -377,8 +377,8 @@ class Playground {
   // The address follows the page, so that a link to it opens the same.
   remember() {
     if (this.root.dataset.ready !== 'yes') return;
-    const {variants, compare, picture} = this.state, levels = variants.a.split('-');
-    const at = new URLSearchParams(levels.length === 3 ? Object.keys(FACTORS).map((factor, i) => [factor, levels[i]]) : {a: variants.a});
+    const {variants, compare, picture} = this.state, levels = variants.a.split('-'), {own} = this.manifest.models[variants.a] ?? {};  // a file of the reader's has no address
+    const at = new URLSearchParams(own ? {} : levels.length === 3 ? Object.keys(FACTORS).map((factor, i) => [factor, levels[i]]) : {a: variants.a});
     at.set('b', compare ? variants.b : '');
     if (picture?.sample) at.set('picture', picture.sample.name);
     if (this.looking()) at.set('view', this.inside.view);
@@ -388,19 +388,19 @@ class Playground {
   // And the page follows the address: a link on the page, or one that the reader writes.
   async follow() {
     if (!location.hash.includes('=')) return;  // a place on the page
-    const {view, picture} = this.take();
+    const {view, picture} = this.readAddress();
     this.check();
     if (picture && picture !== this.state.picture?.sample) await this.openSample(picture);
     if (view) await this.look(view);
     else { this.$('.pg-inside').open = false; await this.update(); }
   }
 
-  // The toggles say which networks there are.
+  // The toggles say which networks there are; none is pressed for a network of the reader's own.
   check() {
     const {variants, compare} = this.state;
     this.$('.pg-compare').checked = compare;
     for (const [net, variant] of Object.entries(variants)) for (const [i, factor] of Object.keys(FACTORS).entries())
-      for (const input of this.root.querySelectorAll(`[name=pg-${net}-${factor}]`)) input.checked = input.value === variant.split('-')[i];
+      for (const input of this.root.querySelectorAll(`[name=pg-${net}-${factor}]`)) input.checked = !this.manifest.models[variant]?.own && input.value === variant.split('-')[i];
   }
 
   build() {
@@ -603,8 +603,7 @@ class Playground {
     names[0].textContent = `Network ${state.variants.a}`;
     names[1].textContent = state.compare ? `Network ${state.variants.b}` : 'Compare with a second network';
     this.$('.pg-view-control').hidden = !state.compare;
-    for (const net of ['a', 'b']) for (const [i, factor] of Object.keys(FACTORS).entries()) for (const input of this.root.querySelectorAll(`[name=pg-${net}-${factor}]`))
-      input.checked = !this.manifest.models[state.variants[net]]?.own && input.value === state.variants[net].split('-')[i];
+    this.check();
   }
 
   draw() {
