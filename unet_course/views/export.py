@@ -179,7 +179,7 @@ def describe_model(
     "Return what the ONNX file says of itself."
     model, config, size = segmenter.model, segmenter.config, segmenter.size
     licence, credit = LICENCES.get(config.get('data'), (None, None))
-    named = config | dict(variant=variant_of(config) or 'mp-tr-dice')
+    named = dict(amp=None) | config | dict(variant=variant_of(config) or 'mp-tr-dice')
     try: setting = str(Setting.of(named, None))
     except (AttributeError, KeyError, TypeError, ValueError): setting = None  # none of ours
     known = {key: config.get(key) for key in ('protocol', 'data', 'border', 'seed')} | dict(
