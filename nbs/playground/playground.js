@@ -433,12 +433,12 @@ class Playground {
     on('.pg-save', 'click', () => this.save());
     on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
-    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.take(file); e.target.value = ''; });
+    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.receive(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
     for (const option of this.$('.pg-backend').options) if (option.value === 'webgpu') option.disabled = !this.webgpu;
     this.root.addEventListener('dragover', e => { e.preventDefault(); this.root.classList.add('pg-over'); });
     for (const event of ['dragleave', 'drop']) this.root.addEventListener(event, () => this.root.classList.remove('pg-over'));
-    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.take(file) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
+    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.receive(file) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
     document.addEventListener('paste', e => { const file = [...e.clipboardData.files][0]; if (file) { e.preventDefault(); this.open(file, 'The pasted picture'); } });
     for (const panel of this.root.querySelectorAll('[data-panel] canvas')) panel.addEventListener('pointermove', e => this.point(e));
     this.root.addEventListener('pointerleave', () => this.status());
@@ -487,7 +487,7 @@ class Playground {
   // The variant id of a network: of one of the reader's own it is in its file.
   variantOf(name) { return this.manifest.models[name]?.variant ?? name; }
 
-  take(file) { return /\.onnx$/i.test(file.name) ? this.openNetwork(file) : this.open(file, file.name); }
+  receive(file) { return /\.onnx$/i.test(file.name) ? this.openNetwork(file) : this.open(file, file.name); }
 
   // A network of the reader's own, as `unet-course export` writes it; it takes the first network's place until a toggle is used.
   async openNetwork(file) {
