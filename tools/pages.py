@@ -232,7 +232,10 @@ def mark_columns(cell):
 
 def mend_anchors(cell):
     "Makes links within a notebook, which JupyterLab resolves (`#What-is-it?`), into those of a page, where Pandoc names the headings (`#what-is-it`)."
-    if cell.cell_type == 'markdown': cell.source = re.sub(r'(\]\((?:[\w./-]+\.ipynb)?#)([^)\s=]+)\)', lambda m: f'{m[1]}{anchor_of(m[2])})', cell.source)
+    mend = lambda text: re.sub(r'(\]\((?:[\w./-]+\.ipynb)?#)([^)\s=]+)\)', lambda m: f'{m[1]}{anchor_of(m[2])})', text)
+    if cell.cell_type == 'markdown': cell.source = mend(cell.source)
+    for output in cell.get('outputs', []):
+        if 'text/markdown' in (data := output.get('data', {})): data['text/markdown'] = mend(''.join(data['text/markdown']))
 
 
 def anchor_of(heading: str) -> str:
