@@ -300,6 +300,12 @@ def test_printed_columns_keep_their_lines(printed, aligned):
     assert cell.source.startswith('#| classes: aligned\n') == aligned
 
 
+def test_a_name_that_is_a_link_already_stays_one():
+    cell = NbCell(0, dict(cell_type='markdown', source='The callback [`UNet`](glossary.ipynb#unet) and `UNet`.'))
+    site_pages.link_names(cell)
+    assert re.fullmatch(r'The callback \[`UNet`\]\(glossary\.ipynb#unet\) and \[`UNet`\]\(https://\S+\)\.', cell.source)
+
+
 def test_links_within_a_notebook_become_those_of_a_page():
     cell = NbCell(0, dict(cell_type='markdown', source='[1](#What-is-it?) [2](05_x.ipynb#3.-The-Plan) [3](#down=mp&view=eight) [4](https://example.org/#X)'))
     site_pages.mend_anchors(cell)
