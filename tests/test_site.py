@@ -300,6 +300,11 @@ def test_printed_columns_keep_their_lines(printed, aligned):
     assert cell.source.startswith('#| classes: aligned\n') == aligned
 
 
+def test_a_second_class_makes_a_list():
+    "Quarto takes a string with a space for one class, and its fenced block then has no end."
+    assert site_pages.with_class(site_pages.with_class('x', 'long'), 'aligned') == '#| classes: [long, aligned]\nx'
+
+
 def test_a_name_that_is_a_link_already_stays_one():
     cell = NbCell(0, dict(cell_type='markdown', source='The callback [`UNet`](glossary.ipynb#unet) and `UNet`.'))
     site_pages.link_names(cell)

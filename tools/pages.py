@@ -170,7 +170,7 @@ def defined(code: str) -> list[str]:
 
 def with_class(source: str, name: str) -> str:
     "A cell's source with `name` among its classes."
-    if (given := re.match(r'#\| classes: *(.*)\n', source)): return f'#| classes: {given[1]} {name}\n{source[given.end():]}'
+    if (given := re.match(r'#\| classes: *\[?(.*?)\]?\n', source)): return f'#| classes: [{given[1]}, {name}]\n{source[given.end():]}'  # Quarto takes two names in one string for one
     return f'#| classes: {name}\n{source}'
 
 
