@@ -25,12 +25,13 @@ def pictures(site: Path):
 
 
 def full_size(site: Path):
-    "Makes each figure a link to its own file: on a phone the words in a wide one are too small to read."
+    "Makes each figure a link to its own file, since on a phone the words in a wide one are too small to read, and lets every table scroll in its place."
     for path in site.glob('nbs/**/*.html'):
         if 'live' in path.parts: continue
         before = path.read_text(encoding='utf-8')
         after = re.sub(r'(<a [^>]*>\s*)?(<img src="([^"]+_files/figure-html/[^"]+|[^"]*images/(?!favicon)[^"]+)"[^>]*>)',
                        lambda m: m[0] if m[1] else f'<a class="full-size" href="{m[3]}">{m[2]}</a>', before)
+        after = re.sub(r'(<div class="table-responsive">\s*)?(<table\b.*?</table>)', lambda m: m[0] if m[1] else f'<div class="table-responsive">\n{m[2]}\n</div>', after, flags=re.S)  # Quarto leaves out tables without a head
         if after != before: path.write_text(after, encoding='utf-8')
 
 

@@ -213,6 +213,15 @@ def test_weights_that_say_little_are_described_by_what_they_say(said):
     assert ('setting' in row) == (said == dict(variant=7)) and ('variant' in row) == (said != dict(variant=7))
 
 
+def test_the_setting_says_the_recipe_that_was_trained_with():
+    "Not the one that the protocol has today: of one's own pictures it is another."
+    from dataclasses import asdict
+    from unet_course.experiments import OWN_PICTURES
+    config = SETTING | dict(data='folder_cells', protocol='course', recipe=asdict(OWN_PICTURES) | dict(epochs=3, lr=.001))
+    said = export.describe_model(Segmenter(small_network(), 48, config=config))['setting']
+    assert 'lr 0.001' in said and 'muon' not in said and '3 epochs' in said
+
+
 def test_the_setting_names_an_unusual_batch():
     config = SETTING | dict(recipe=dict(epochs=2, batch_size=4))
     assert 'batch size 4' in export.describe_model(Segmenter(small_network(), 48, config=config))['setting']

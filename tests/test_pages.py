@@ -39,7 +39,7 @@ main { max-width: 780px; margin: 0 auto; padding: 0 24px; } nav { padding: 8px 2
 pre { overflow: auto; } pre code { white-space: pre; } pre.sourceCode code { white-space: pre-wrap; }
 figure.figure { display: block; margin: 0 0 1rem; } .figure { display: inline-block; } figcaption { color: #6d7a86; } blockquote { color: #6d7a86; }
 summary { color: #6c757d; } .nav-page-text { color: #6c757d; }
-table { border-collapse: collapse; } td, th { padding: .5rem; } .quarto-dark td, .quarto-dark th { color: #fff; }
+table { border-collapse: collapse; } td, th { padding: .5rem; } .table a { word-break: break-word; } .quarto-dark td, .quarto-dark th { color: #fff; }
 pre > code.sourceCode > span { display: inline-block; line-height: 1.25; }
 @media (max-width: 767.98px) { #TOC { display: none; } }
 .collapse:not(.show) { display: none; } .sr { position: absolute; clip-path: inset(50%); }

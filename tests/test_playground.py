@@ -438,7 +438,7 @@ def test_a_network_trained_on_a_folder_is_dropped_on_the_page(page, tmp_path):
     from unet_course.runs.runner import run
     from unet_course.views.export import export_onnx
     for i in range(8):
-        image, trimap = draw_pet(3, i, 48)
+        image, trimap = draw_pet(3, i, 48)[:2]
         for place, values in (('images', image), ('masks', (trimap == PET) * np.uint8(255))):
             (tmp_path / 'cells' / place).mkdir(parents=True, exist_ok=True)
             Image.fromarray(values).save(tmp_path / f'cells/{place}/c{i}.png')

@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import ROOT
 
-ROAD = ['start', '01_blocks', '02_factory', '03_losses']
+ROAD = ['start', '00_data', '01_blocks', '02_factory', '03_losses', '04_training']
 
 
 def read(name):
@@ -59,6 +59,14 @@ def test_conclusions_are_computed(name):
 def test_terms_are_linked_once_where_they_are_met_first(name):
     links = re.findall(r'\(glossary\.ipynb#([^)]+)\)', '\n'.join(c.source for c in read(name).cells if c.cell_type == 'markdown'))
     assert links and len(links) == len(set(links))
+
+
+@pytest.mark.parametrize('name', ROAD)
+def test_nothing_of_the_tests_stands_in_the_readers_way(name):
+    code = '\n'.join(c.source for c in read(name).cells if c.cell_type == 'code')
+    assert 'TINY' not in code and 'environ' not in code
+    for cell in read(name).cells:
+        if '@exercise' in cell.source: assert cell.source.startswith('#| code-fold: true\n'), 'a check is folded'
 
 
 @pytest.fixture(scope='module')

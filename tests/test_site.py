@@ -300,10 +300,19 @@ def test_printed_columns_keep_their_lines(printed, aligned):
     assert cell.source.startswith('#| classes: aligned\n') == aligned
 
 
+def test_a_name_that_is_a_link_already_stays_one():
+    cell = NbCell(0, dict(cell_type='markdown', source='The callback [`UNet`](glossary.ipynb#unet) and `UNet`.'))
+    site_pages.link_names(cell)
+    assert re.fullmatch(r'The callback \[`UNet`\]\(glossary\.ipynb#unet\) and \[`UNet`\]\(https://\S+\)\.', cell.source)
+
+
 def test_links_within_a_notebook_become_those_of_a_page():
     cell = NbCell(0, dict(cell_type='markdown', source='[1](#What-is-it?) [2](05_x.ipynb#3.-The-Plan) [3](#down=mp&view=eight) [4](https://example.org/#X)'))
     site_pages.mend_anchors(cell)
     assert cell.source == '[1](#what-is-it) [2](05_x.ipynb#the-plan) [3](#down=mp&view=eight) [4](https://example.org/#X)'
+    printed = NbCell(0, dict(cell_type='code', source='x', outputs=[dict(output_type='execute_result', data={'text/markdown': ['see [1](#What-', 'is-it?)']})]))
+    site_pages.mend_anchors(printed)
+    assert printed.outputs[0]['data']['text/markdown'] == 'see [1](#what-is-it)', 'in what a cell prints, too'
 
 
 def test_the_static_twin_survives(pages):

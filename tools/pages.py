@@ -27,8 +27,8 @@ from tools.notebooks import outcome, solutions
 
 # Words in backticks that name a mode, a loss or a command, and a function too: they link to the function only with its brackets, `dice()`.
 WORDS = {'bce', 'dice', 'predict', 'run', 'table', 'look', 'download', 'cache', 'export', 'doctor', 'notebooks'}
-# Front matter of single pages. The playground is a page full of controls: a table of contents would cover some.
-FRONT = {'playground': {'toc': False, 'page-layout': 'full'}}
+# Front matter of single pages. The playground is a page full of controls: a table of contents would cover some. The glossary's lists its terms.
+FRONT = {'playground': {'toc': False, 'page-layout': 'full'}, 'glossary': {'toc-depth': 4}}
 
 # Where else a page can be opened, beside Colab and Binder.
 ELSEWHERE = {'playground': {'Open the playground alone': 'playground/live/index.html'}}
@@ -204,8 +204,12 @@ class Lookup(NbdevLookup):
 
 
 def link_names(cell):
-    "Makes links of the names in backticks that the package defines."
-    if cell.cell_type == 'markdown' and cell.source: cell.source = Lookup().linkify(cell.source)
+    "Makes links of the names in backticks that the package defines, where they are not links already."
+    if cell.cell_type != 'markdown' or not cell.source: return
+    linked = []
+    keep = lambda m: linked.append(m[0]) or f'\0{len(linked) - 1}\0'
+    text = Lookup().linkify(re.sub(r'\[[^\[\]]*\]\([^)\s]*\)', keep, cell.source))
+    cell.source = re.sub(r'\0(\d+)\0', lambda m: linked[int(m[1])], text)
 
 
 def outside_code(text: str, change) -> str:
@@ -228,7 +232,10 @@ def mark_columns(cell):
 
 def mend_anchors(cell):
     "Makes links within a notebook, which JupyterLab resolves (`#What-is-it?`), into those of a page, where Pandoc names the headings (`#what-is-it`)."
-    if cell.cell_type == 'markdown': cell.source = re.sub(r'(\]\((?:[\w./-]+\.ipynb)?#)([^)\s=]+)\)', lambda m: f'{m[1]}{anchor_of(m[2])})', cell.source)
+    mend = lambda text: re.sub(r'(\]\((?:[\w./-]+\.ipynb)?#)([^)\s=]+)\)', lambda m: f'{m[1]}{anchor_of(m[2])})', text)
+    if cell.cell_type == 'markdown': cell.source = mend(cell.source)
+    for output in cell.get('outputs', []):
+        if 'text/markdown' in (data := output.get('data', {})): data['text/markdown'] = mend(''.join(data['text/markdown']))
 
 
 def anchor_of(heading: str) -> str:

@@ -267,13 +267,13 @@ function colourOf(p) {
 
 // Calls `colour(i, x, y)` for every pixel; it gives [r, g, b, share of it over the grey picture], or null: the picture darkened.
 function paint(canvas, shown, colour) {
-  const {width, height, data} = shown, image = new ImageData(width, height);
+  const {width, height, data} = shown, image = new ImageData(width, height), painted = image.data;
   for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++, i++) {
-    const [r, g, b, share] = colour(i, x, y);
-    image.data[4 * i] = r * share + data[4 * i] * (1 - share);
-    image.data[4 * i + 1] = g * share + data[4 * i + 1] * (1 - share);
-    image.data[4 * i + 2] = b * share + data[4 * i + 2] * (1 - share);
-    image.data[4 * i + 3] = 255;
+    const c = colour(i, x, y), share = c[3], at = 4 * i;
+    painted[at] = c[0] * share + data[at] * (1 - share);
+    painted[at + 1] = c[1] * share + data[at + 1] * (1 - share);
+    painted[at + 2] = c[2] * share + data[at + 2] * (1 - share);
+    painted[at + 3] = 255;
   }
   Object.assign(canvas, {width, height}).getContext('2d').putImageData(image, 0, 0);
 }
@@ -286,20 +286,21 @@ const isEdge = (mask, width, height) => (i, x, y, reach) => {
 // The mask over the picture: the rest dark, the pet tinted, a light line inside its edge.
 function paintMask(canvas, shown, mask, overlay) {
   const edge = isEdge(mask, shown.width, shown.height), reach = Math.max(1, Math.round(Math.max(shown.width, shown.height) / 200));
-  paint(canvas, shown, (i, x, y) => edge(i, x, y, reach) ? (mask[i] ? [...YELLOW, 1] : [20, 24, 32, .85]) : mask[i] ? [...YELLOW, .45 * overlay] : [14, 20, 30, .85 * overlay]);
+  const line = [...YELLOW, 1], beside = [20, 24, 32, .85], pet = [...YELLOW, .45 * overlay], rest = [14, 20, 30, .85 * overlay];  // made once: there are many pixels
+  paint(canvas, shown, (i, x, y) => edge(i, x, y, reach) ? (mask[i] ? line : beside) : mask[i] ? pet : rest);
 }
 
 function paintProbability(canvas, shown, logits) {
-  const table = Array.from({length: 256}, (_, k) => colourOf(k / 255));
-  paint(canvas, shown, i => [...table[Math.round(sigmoid(logits[i]) * 255)], 1]);
+  const table = Array.from({length: 256}, (_, k) => [...colourOf(k / 255), 1]);
+  paint(canvas, shown, i => table[Math.round(sigmoid(logits[i]) * 255)]);
 }
 
 function paintDifference(canvas, shown, a, b) {
+  const both = [...YELLOW, .35], neither = [14, 20, 30, .72], stripe = [255, 255, 255, .92], onlyA = [...BLUE, .9], onlyB = [...ORANGE, .9];
   paint(canvas, shown, (i, x, y) => {
-    if (a[i] && b[i]) return [...YELLOW, .35];
-    if (!a[i] && !b[i]) return [14, 20, 30, .72];
-    const stripe = ((a[i] ? x + y : x - y + 4096) & 7) < 3;
-    return stripe ? [255, 255, 255, .92] : [...(a[i] ? BLUE : ORANGE), .9];
+    if (a[i] && b[i]) return both;
+    if (!a[i] && !b[i]) return neither;
+    return ((a[i] ? x + y : x - y + 4096) & 7) < 3 ? stripe : a[i] ? onlyA : onlyB;
   });
 }
 
@@ -432,12 +433,12 @@ class Playground {
     on('.pg-save', 'click', () => this.save());
     on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
-    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.take(file); e.target.value = ''; });
+    on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.receive(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
     for (const option of this.$('.pg-backend').options) if (option.value === 'webgpu') option.disabled = !this.webgpu;
     this.root.addEventListener('dragover', e => { e.preventDefault(); this.root.classList.add('pg-over'); });
     for (const event of ['dragleave', 'drop']) this.root.addEventListener(event, () => this.root.classList.remove('pg-over'));
-    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.take(file) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
+    this.root.addEventListener('drop', e => { e.preventDefault(); const [file] = e.dataTransfer.files; file ? this.receive(file) : this.fail('What you dropped is no file. Save the picture first, then drop it.'); });
     document.addEventListener('paste', e => { const file = [...e.clipboardData.files][0]; if (file) { e.preventDefault(); this.open(file, 'The pasted picture'); } });
     for (const panel of this.root.querySelectorAll('[data-panel] canvas')) panel.addEventListener('pointermove', e => this.point(e));
     this.root.addEventListener('pointerleave', () => this.status());
@@ -486,7 +487,7 @@ class Playground {
   // The variant id of a network: of one of the reader's own it is in its file.
   variantOf(name) { return this.manifest.models[name]?.variant ?? name; }
 
-  take(file) { return /\.onnx$/i.test(file.name) ? this.openNetwork(file) : this.open(file, file.name); }
+  receive(file) { return /\.onnx$/i.test(file.name) ? this.openNetwork(file) : this.open(file, file.name); }
 
   // A network of the reader's own, as `unet-course export` writes it; it takes the first network's place until a toggle is used.
   async openNetwork(file) {

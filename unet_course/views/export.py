@@ -21,9 +21,9 @@ from torch import nn
 
 from ..data import normalize
 from ..datasets.synthetic import draw_pet
+from ..experiments import Setting
 from ..factory import count_macs, count_parameters
 from ..prediction import Segmenter, find_weights
-from ..runs.tables import describe
 from ..support.files import (
     CourseError, course_folder, package_folder, read_json, save_atomic)
 from ..support.pictures import open_photo
@@ -179,9 +179,8 @@ def describe_model(
     "Return what the ONNX file says of itself."
     model, config, size = segmenter.model, segmenter.config, segmenter.size
     licence, credit = LICENCES.get(config.get('data'), (None, None))
-    try:
-        recipe = {key: x for key, x in config['recipe'].items() if key in ('epochs', 'batch_size')}
-        setting = describe(config | recipe)
+    named = dict(amp=None) | config | dict(variant=variant_of(config) or 'mp-tr-dice')
+    try: setting = str(Setting.of(named, None))
     except (AttributeError, KeyError, TypeError, ValueError): setting = None  # none of ours
     known = {key: config.get(key) for key in ('protocol', 'data', 'border', 'seed')} | dict(
         variant=variant_of(config), width=model.config['base_width'], depth=model.config['depth'],
