@@ -173,11 +173,17 @@ def plot_effects(
     return fig
 
 # %% ../nbs/06_analysis.ipynb #06claim1b
-def share_word(hits: int, of: int) -> str:
+def share_word(
+    hits: int,  # how often it was seen
+    of: int,    # how often it could have been
+) -> str:
     "Return how often something was seen, in a word."
     return 'yes' if hits == of else 'no' if not hits else 'mostly' if 2 * hits > of else 'seldom'
 
-def leaning(row: dict, words: tuple) -> str:
+def leaning(
+    row: dict,     # of `anova`
+    words: tuple,  # one for above zero, one for below, one for across
+) -> str:
     "Return the word for an interval above zero, below it, or across it."
     return words[0] if row['low'] > 0 else words[1] if row['high'] < 0 else words[2]
 
