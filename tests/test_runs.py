@@ -172,7 +172,7 @@ def test_small_pictures_first_are_timed_at_full_size_and_counted_by_their_area(s
     sizes, step = [], runner.train_step
     monkeypatch.setattr(runner, 'train_step', lambda model, loss, images, *words: (sizes.append(images.shape[-1]), step(model, loss, images, *words))[1])
     plain, = make_configs(parse_variants('exp1'), **(TINY | dict(size=64, epochs=2)))
-    halved = replace(plain, setting=replace(plain.setting, recipe=replace(plain.setting.recipe, sizes=(.5, 1))))
+    plain, halved = (replace(plain, setting=replace(plain.setting, recipe=replace(plain.setting.recipe, sizes=sizes))) for sizes in ((1,), (.5, 1)))
     pets = synthetic_pets(60, size=64, seed=3)
     estimate_minutes([halved], pets, small[1], 'cpu')
     assert set(sizes) == {64}

@@ -39,7 +39,9 @@ class Muon(torch.optim.AdamW):
         self._step_supports_amp_scaling = False  # the gradient scaler leaves out a whole step
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self,
+        closure=None,  # as PyTorch's optimizers take one; usually none
+    ):
         "Make one step with the gradients that the weights hold."
         for group in self.param_groups:
             if not group.get('muon'): continue
