@@ -50,7 +50,7 @@ def browser():
 @pytest.fixture
 def page(browser, request):
     opened = browser.new_page(viewport=dict(width=1500, height=1000))
-    opened.set_default_timeout(60_000)
+    opened.set_default_timeout(180_000)
     yield opened
     keep_screenshot(opened, f'end_{request.node.name}')
     opened.close()

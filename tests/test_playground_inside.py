@@ -280,6 +280,7 @@ def test_it_fits_and_is_accessible(browser, server, width, scheme):
         assert small == []
         if axe.is_file():
             opened.evaluate(axe.read_text(encoding='utf-8'))
+            opened.evaluate('Promise.all(document.getAnimations().map(one => one.finished))')  # a colour on its way has no contrast of its own
             wrong = opened.evaluate("async () => (await axe.run('.playground')).violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 100))])")
             assert wrong == [], (view, wrong)
         keep_screenshot(opened, f'inside_{view}_{width}_{scheme}')
