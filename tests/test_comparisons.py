@@ -121,7 +121,7 @@ def test_peers_are_shown_beside_ours(plan, tmp_path):
 def test_tries_are_means_over_their_runs_the_best_first(tmp_path):
     assert tried_recipes(tmp_path) == []
     (tmp_path / '64px').mkdir()
-    for attempt, variant, seed, iou in (('a', 'mp-tr-bce', 0, .7), ('a', 'str_conv-ups-dice', 0, .6), ('b', 'mp-tr-bce', 0, .8)):
+    for attempt, variant, seed, iou in (('a', 'mp-tr-bce', 0, .7), ('a', 'str_conv-ups-dice', 0, .6), ('a', 'mp-ups-bce', 0, .1), ('b', 'mp-tr-bce', 0, .8)):  # mp-ups-bce counts nowhere
         run = dict(attempt=attempt, variant=variant, seed=seed, size=64, iou=iou, iou_at_half=iou - .1, train_seconds=10.0)
         (tmp_path / '64px' / f'{attempt}-{variant}-{seed}.json').write_text(json.dumps(run))
     first, second = tried_recipes(tmp_path)

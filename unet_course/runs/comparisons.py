@@ -239,11 +239,14 @@ def order_of(
 def tried_recipes(
     folder: Path,  # written by tools/recipe_search.py, one JSON file a run
 ) -> list[dict]:  # a row a try and a size, the best first; IoU in percent
-    "Return the tries of the search: means over their runs; `both` if exp1 and exp4 were tried."
-    groups = {}
+    """Return the tries of the search: means over their runs of exp1 and exp4.
+
+    Other variants, which few tries have, are left out of the means; `both` if exp1 and exp4 were
+    tried."""
+    rows, groups, exp1_and_4 = [], {}, {EXPERIMENTS[name].id for name in ('exp1', 'exp4')}
     for run in map(read_json, sorted(Path(folder).glob('*/*.json'))):
-        groups.setdefault((run['attempt'], run['size']), []).append(run)
-    rows, exp1_and_4 = [], {EXPERIMENTS[name].id for name in ('exp1', 'exp4')}
+        if run['variant'] in exp1_and_4:
+            groups.setdefault((run['attempt'], run['size']), []).append(run)
     for (attempt, size), runs in groups.items():
         mean = {key: float(np.mean([run[key] for run in runs]))
                 for key in ('iou', 'iou_at_half', 'train_seconds')}
