@@ -19,7 +19,7 @@ STATUS = ['', '1 - Planning', '2 - Pre-Alpha', '3 - Alpha', '4 - Beta', '5 - Pro
 def analysed(results):
     """Return the runs whose arrays the wheel carries: the first seed of the setting that chapter 06 analyses.
 
-    That is the one with the largest pictures, then the most seeds, of those with all eight variants under several seeds, the border
+    That is the one with the largest pictures, then the narrowest networks, then the most seeds, of those with all eight variants under several seeds, the border
     as background, and a test split (`find_factorials` has the same order; a test holds the two together).
     """
     settings = {}
@@ -28,14 +28,14 @@ def analysed(results):
         config = config['config']
         shared = {key: value for key, value in config.items() if key not in ('variant', 'seed', 'model', 'loss', 'pos_weight', 'pictures')}
         setting = json.dumps([shared, metrics['train_images'], metrics['amp']], sort_keys=True)  # what Setting compares
-        size = config['size'], config['width'], config['recipe']['epochs']
+        size = config['size'], -config['width'], config['recipe']['epochs']
         if config['border'] == 'background' and config['protocol'] != 'published' and not config.get('init'):
             settings.setdefault((*size, setting), {})[config['variant'], config['seed']] = path.parent
     repeated = []
     for key, runs in settings.items():
         seeds = [seed for seed in sorted({seed for _, seed in runs}) if all((variant, seed) in runs for variant in FACTORIAL)]
-        size, *rest = key
-        if len(seeds) > 1: repeated.append((size, len(seeds), *rest, [runs[variant, seeds[0]] for variant in FACTORIAL]))
+        size, width, *rest = key
+        if len(seeds) > 1: repeated.append((size, width, len(seeds), *rest, [runs[variant, seeds[0]] for variant in FACTORIAL]))
     return max(repeated, key=lambda found: found[:5])[5] if repeated else []
 
 

@@ -182,7 +182,7 @@ def made_series(seeds=3, size=128, data='pets', old=False, sharp=(0.01, -0.01), 
             power = grid[v.up == 'ups'] + noise[0]
             arrays = dict(val_counts=np.array([[20, 5, 10, 65]], np.uint16))
             arrays |= dict(test_grid=np.exp(np.full(5, power))) if old else dict(test_grid_power=np.tile(np.array([power, 0, 0, np.nan], np.float16), (5, 1)))
-            folders[seed, v.id] = SimpleNamespace(history=history, arrays=arrays, has_arrays=True)
+            folders[seed, v.id] = SimpleNamespace(history=history, arrays=arrays, has_arrays=True, setting=setting)
     return Factorial(rows, folders, tuple(range(seeds)))
 
 
@@ -200,7 +200,7 @@ def test_convergence_is_told_of_the_published_protocol_first():
     series = made_series(sooner=2)
     published = {(0, EXPERIMENTS[name].id): series.folders[0, EXPERIMENTS[name].id] for name in ('exp1', 'exp2', 'exp3')}
     said = faster(series, published)
-    assert 'yes in the published protocol (exp2 against exp1, seed 0: 2 epochs, 6 s against 4, 12 s); yes in the 24 runs' in said and '(-2.0 epochs' in said
+    assert 'yes in the published protocol at 128 px (exp2 against exp1, seed 0: 2 epochs, 6 s against 4, 12 s); yes in the 24 runs' in said and '(-2.0 epochs' in said
     alone = faster(made_series(sooner=-1), {})
     assert 'published' not in alone and 'no, slower in the 24 runs' in alone
 
@@ -210,14 +210,16 @@ def test_laziness_counts_the_first_epochs_of_bce(old):
     series = made_series(old=old, ratio=(1.5, 1.2, .9))
     said = lazy(series, {})
     assert said.startswith('BCE gets lazy and predicts background: seldom in the 24 runs') and 'in 12 of the 36 first epochs of 12 runs; in the median 1.20' in said
-    assert ': yes in the published protocol' in lazy(series, made_series(ratio=(.2, .5, .9)).folders) and 'not measured' not in said
+    assert ': yes in the published protocol at 128 px' in lazy(series, made_series(ratio=(.2, .5, .9)).folders) and 'not measured' not in said
 
 
 @pytest.mark.parametrize('old, period', [(False, '2 px'), (True, 'all periods')])
-def test_grids_are_told_with_their_sign(old, period):
-    said = blocky(made_series(old=old))
-    assert f'in sign yes, its logits have that of boxes in 12 of 12 runs, {np.exp(-.2):.2f} times' in said and 'checkerboard in 12 of 12' in said and f'({period},' in said
-    assert 'in sign no' in blocky(made_series(old=old, grid=(-.1, .1)))
+def test_grids_are_told_with_their_size_and_their_sign(old, period):
+    said, one = blocky(made_series(old=old)), f'{np.exp(-.2):.2f}'
+    assert f'no boxes that one could see, at the periods of a grid its logits have {one} to {one if old else "1.00"} times' in said
+    assert f'boxes in 12 of 12 runs, with tr in 0 ({period},' in said
+    assert ': yes, at the periods' in blocky(made_series(old=old, grid=(-.1, -.8)))
+    assert 'boxes in 0 of 12 runs, with tr in 12 ' in blocky(made_series(old=old, grid=(-.1, .1)))
 
 
 def test_every_claim_has_a_sentence_in_order_and_stand_ins_are_called_so():
@@ -341,10 +343,10 @@ def write_series(results, protocol, variants, seeds, images=40, size=128):
 
 @pytest.mark.parametrize('chapter', ['05_experiments', '06_analysis'])
 def test_the_series_of_the_plan_is_shown_without_an_edit(chapter, tmp_path):
-    "In a copy of the course whose results/ holds the 40 runs of the plan and the published four at 128 px beside an older series."
+    "In a copy of the course whose results/ holds 40 made-up runs of the plan and the published four at 128 px."
     for name in ('unet_course', 'nbs', 'tools'): shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns('__pycache__', '*.png'))
     shutil.copyfile(ROOT / 'settings.ini', tmp_path / 'settings.ini')
-    for name in ('pets-course-w16-96px', 'pets-published-w16-64px', 'recipe_search', 'peers'): shutil.copytree(ROOT / 'results' / name, tmp_path / 'results' / name)
+    shutil.copytree(ROOT / 'results/recipe_search', tmp_path / 'results/recipe_search')
     write_series(tmp_path / 'results', 'course', FACTORIAL, range(5))
     write_series(tmp_path / 'results', 'published', EXPERIMENTS.values(), [0])
     write_series(tmp_path / 'results', 'published', [EXPERIMENTS['exp1'], EXPERIMENTS['exp2']], [1])

@@ -110,13 +110,13 @@ def test_incomplete_seeds_other_protocols_and_side_arms_are_left_out(tmp_path):
 
 def test_settings_are_never_mixed_and_the_one_that_carries_the_verdicts_comes_first(tmp_path):
     arrays, course = dict(test_counts=np.ones((2, 4))), PROTOCOLS['course']
-    settings = [('a', dict(width=64, size=128), (0, 1)), ('a', dict(width=16, size=128), (0, 1, 2)), ('a', dict(width=16, size=64), (0, 1, 2, 3)),
+    settings = [('a', dict(width=64, size=128), (0, 1, 2)), ('a', dict(width=16, size=128), (0, 1, 2)), ('a', dict(width=16, size=64), (0, 1, 2, 3)),
                 ('b', dict(width=16, size=64, recipe=replace(course, lr=1e-3)), (5,)), ('a', dict(width=64, size=128, border='ignore'), (0, 1, 2, 3))]
     for folder, more, seeds in settings:
         for seed, v in product(seeds, FACTORIAL): write_run(tmp_path / folder, RunConfig(v, seed, Setting(**more)), dict(iou=more['width'] / 100, boundary_2=None), arrays)
     found = find_factorials(tmp_path)
     assert [(f.setting.width, f.setting.size, f.setting.border, f.seeds) for f in found] == [
-        (16, 128, 'background', (0, 1, 2)), (64, 128, 'background', (0, 1)), (16, 64, 'background', (0, 1, 2, 3)), (16, 64, 'background', (5,)), (64, 128, 'ignore', (0, 1, 2, 3))]
+        (16, 128, 'background', (0, 1, 2)), (64, 128, 'background', (0, 1, 2)), (16, 64, 'background', (0, 1, 2, 3)), (16, 64, 'background', (5,)), (64, 128, 'ignore', (0, 1, 2, 3))]
     assert len({f.setting for f in found}) == 5 and (found[0].values('test_iou') == .16).all() and np.isnan(found[4].values('test_boundary_2')).all()
     for k, v in enumerate(FACTORIAL):
         write_run(tmp_path / 'd', RunConfig(v, 7, Setting(width=64, size=128)), dict(iou=.9, images=20 if k < 4 else 30), arrays, train_images=100)

@@ -7,20 +7,22 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from conftest import ROOT
 
 sys.path.insert(0, str(ROOT / 'tools'))
 
+import pictures
 import recipe_search
 from benchmarks import quality
 from benchmarks.quality import searched
-from unet_course.analysis import both_lines
+from unet_course.analysis import answers
 from unet_course.data import batches, course_split
 from unet_course.datasets.oxford_pets import load_pets
 from unet_course.experiments import FACTORIAL, PROTOCOLS
 from unet_course.prediction import load_pretrained
-from unet_course.runs.factorials import find_factorials
+from unet_course.runs.factorials import find_factorials, published_runs
 from unet_course.support.files import package_folder
 from unet_course.losses import iou, pixel_counts
 from unet_course.training import Recipe
@@ -81,8 +83,11 @@ def test_readme_shows_the_results_that_carry_the_verdicts():
     text, factorial = (ROOT / 'README.md').read_text(encoding='utf-8'), find_factorials(ROOT / 'results')[0]
     assert str(factorial) in text and len(factorial.seeds) > 1
     own, half = factorial.values('test_iou_threshold'), factorial.values('test_iou')
-    for sentence in both_lines(own, half).values(): assert f'- {sentence}.\n' in text
+    said = answers(factorial, published_runs(ROOT / 'results'))
+    assert [row['claim'] for row in said] == ['1a', '1b', '1c', '1d', '2', '3a', '3b']
+    for row in said: assert f"- **{row['claim']}** {row['sentence']}\n" in text
     for variant, a, b in zip(FACTORIAL, own.mean(0), half.mean(0)): assert f'`{variant.id}` |' in text and f'| {a:.4f} | {b:.4f} |' in text
+    with Image.open(ROOT / 'nbs/images/runs.png') as picture: assert picture.text['shows'] == pictures.shown_by(factorial)
 
 
 def test_the_card_names_every_shipped_file():

@@ -1,8 +1,8 @@
-"""Draw nbs/images/overview.png (index and README); tools/screenshots.py makes the other pictures.
+"""Draw nbs/images/overview.png and runs.png (index and README); tools/screenshots.py makes the other pictures.
 
     python tools/pictures.py
 
-Everything in them is drawn: the pets are synthetic pets, and the U is the course's network in outline. favicon.svg is written by hand.
+The first is drawn: its pets are synthetic pets, and the U is the course's network in outline. The second shows the runs in results/ that carry the verdicts. favicon.svg is written by hand.
 """
 import sys
 from pathlib import Path
@@ -12,12 +12,14 @@ matplotlib.use('agg')
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 from unet_course.data import PET  # noqa: E402
+from unet_course.analysis import plot_runs  # noqa: E402
 from unet_course.datasets.synthetic import draw_pet  # noqa: E402
+from unet_course.runs.factorials import find_factorials  # noqa: E402
 
 INK, ENCODER, DECODER, SKIP, MASK = '#17324d', '#1b6ca8', '#c2410c', '#64748b', '#ffc933'
 WIDTHS = (.16, .24, .34, .46, .6)  # of the boxes, level by level: more channels, lower resolution
@@ -58,11 +60,13 @@ def draw_outline(ax):
     ax.axis('off')
 
 
-def save(fig, path: Path, colours: int = 128):
-    "The figure as a small PNG of at most `colours` colours."
+def save(fig, path: Path, colours: int = 128, **notes):
+    "The figure as a small PNG of at most `colours` colours, with notes in its header."
     fig.savefig(path)
     plt.close(fig)
-    Image.open(path).convert('RGB').quantize(colours, Image.Quantize.MEDIANCUT).save(path, optimize=True)
+    header = PngImagePlugin.PngInfo()
+    for name, text in notes.items(): header.add_text(name, text)
+    Image.open(path).convert('RGB').quantize(colours, Image.Quantize.MEDIANCUT).save(path, optimize=True, pnginfo=header)
     print(f'{path.relative_to(ROOT)}: {Image.open(path).size}, {path.stat().st_size / 1024:.0f} KB')
 
 
@@ -79,6 +83,19 @@ def overview(path: Path, pet: tuple[int, int] = (0, 28)):
     save(fig, path)
 
 
+def shown_by(factorial) -> str:
+    "What runs.png shows: the runs, and the mean IoU of each variant at both thresholds; a test compares it with results/."
+    means = (factorial.values(key).mean(0) for key in ('test_iou_threshold', 'test_iou'))
+    return f'{factorial}: ' + ' '.join(f'{value:.4f}' for values in means for value in values)
+
+
+def runs(path: Path):
+    "Every run of the factorial at both thresholds."
+    factorial = find_factorials(ROOT / 'results')[0]
+    save(plot_runs(factorial.values('test_iou_threshold'), factorial.values('test_iou')), path, 32, shows=shown_by(factorial))
+
+
 if __name__ == '__main__':
     (ROOT / 'nbs/images').mkdir(exist_ok=True)
     overview(ROOT / 'nbs/images/overview.png')
+    runs(ROOT / 'nbs/images/runs.png')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EQUIVALENCE_MARGIN', 'plot_runs', 'contrasts', 'anova', 'holm', 'verdicts', 'in_points', 'both_lines', 'plot_effects',
-           'share_word', 'leaning', 'sharper', 'faster', 'lazy', 'blocky', 'answers']
+           'share_word', 'leaning', 'published_words', 'sharper', 'faster', 'lazy', 'blocky', 'answers']
 
 # %% ../nbs/06_analysis.ipynb #a1fd1d06
 #| code-fold: true
@@ -27,7 +27,7 @@ def plot_runs(
 ):  # matplotlib Figure, closed for pyplot
     "Draw a dot for every run, at both thresholds, variant by variant."
     import matplotlib.pyplot as plt
-    looks = ('cut at 0.5', half, 'o', '#c2410c'), ('own threshold', own, 'D', '#1b6ca8')
+    looks = ('cut at 0.5', half, 'o', '#6b7280'), ('own threshold', own, 'D', '#111827')
     fig, ax = plt.subplots(figsize=(8, 3.6), dpi=140, facecolor='white', layout='constrained')
     for y, variant in enumerate(FACTORIAL):
         ends = [half[:, y].mean(), own[:, y].mean()]
@@ -153,8 +153,8 @@ def plot_effects(
     ax.axvspan(-100 * margin, 100 * margin, color='#9ca3af', alpha=.35,
                label=f'the margin, ±{100 * margin:.1f}')
     ax.axvline(0, color='#374151', lw=.8)
-    for values, offset, colour, label in ((own, -.17, '#1b6ca8', 'own threshold'),
-                                          (half, .17, '#c2410c', 'cut at 0.5')):
+    for values, offset, colour, label in ((own, -.17, '#111827', 'own threshold'),
+                                          (half, .17, '#6b7280', 'cut at 0.5')):
         decided, names = {r['effect']: r['verdict'] for r in verdicts(values, margin)}, []
         for y, row in enumerate(anova(values)):
             name, main = row['effect'], row['effect'] in decided
@@ -186,6 +186,12 @@ def leaning(
 ) -> str:
     "Return the word for an interval above zero, below it, or across it."
     return words[0] if row['low'] > 0 else words[1] if row['high'] < 0 else words[2]
+
+def published_words(
+    published: dict,  # of `published_runs`, not empty
+) -> str:
+    "Name the runs of the published protocol by the side of their pictures."
+    return f'published protocol at {next(iter(published.values())).setting.size} px'
 
 def sharper(
     factorial,  # of `find_factorials`
@@ -219,7 +225,7 @@ def faster(
         sooner = share_word(sum(a[0] < b[0] for a, b in theirs.values()), len(theirs))
         each = '; '.join(f'seed {seed}: {a[0]} epochs, {a[1]:.0f} s against {b[0]}, {b[1]:.0f} s'
                          for seed, (a, b) in theirs.items())
-        lines.append(f'{sooner} in the published protocol (exp2 against exp1, {each})')
+        lines.append(f'{sooner} in the {published_words(published)} (exp2 against exp1, {each})')
     word = leaning(epochs, ('no, slower', 'yes', 'no clear difference'))
     lines.append(f'{word} in the {factorial.words} ({epochs["estimate"]:+.1f} epochs, '
                  f'{epochs["low"]:+.1f} to {epochs["high"]:+.1f}; {seconds["estimate"]:+.0f} s, '
@@ -233,8 +239,8 @@ def lazy(
     first: int = 3,   # epochs to look at
 ) -> str:
     "Return claim 1d in a sentence: the published protocol, then the factorial."
-    lines = []
-    for name, folders in (('published protocol', published), (factorial.words, factorial.folders)):
+    lines, groups = [], {published_words(published): published} if published else {}
+    for name, folders in (groups | {factorial.words: factorial.folders}).items():
         ratio = called_pet(folders, 'bce')[:, :first]
         if not ratio.size: continue
         below = int((ratio < 1).sum())
@@ -247,14 +253,20 @@ def lazy(
 def blocky(
     factorial,  # of `find_factorials`
 ) -> str:
-    "Return claim 3b in a sentence: the sign of the grid in the logits, run by run."
-    (period, power), *_ = factorial.grid_power().items()
-    ups, tr = (power[:, [v.up == up for v in FACTORIAL]] for up in ('ups', 'tr'))
-    boxes, boards = int((ups < 0).sum()), int((tr > 0).sum())
-    return (f'Upsampling is blockier: in sign {share_word(boxes, ups.size)}, its logits have that '
-            f'of boxes in {boxes} of {ups.size} runs, {np.exp(ups.mean()):.2f} times the power '
-            f'beside it; with tr it is {np.exp(tr.mean()):.2f} times, and the sign of a '
-            f'checkerboard in {boards} of {tr.size} ({period}, {factorial.words})')
+    "Return claim 3b in a sentence: the grid in the logits, its size first and then its sign."
+    power, size, boxes = factorial.grid_power(), {}, {}
+    for up in ('ups', 'tr'):
+        mode = [v.up == up for v in FACTORIAL]
+        size[up] = [np.exp(values[:, mode].mean()) for values in power.values()]
+        boxes[up] = int((next(iter(power.values()))[:, mode] < 0).sum())
+    seen = min(size['ups']) < .5  # half the power beside it, or less
+    ups, tr = (f'{min(size[up]):.2f} to {max(size[up]):.2f}' for up in ('ups', 'tr'))
+    runs = len(factorial.rows) // 2
+    return (f'Upsampling is blockier: {"yes" if seen else "no boxes that one could see"}, at the '
+            f'periods of a grid its logits have {ups} times the power beside them, with tr {tr} (1: '
+            f'no grid, below: boxes, above: a checkerboard); the sign is that of boxes in '
+            f'{boxes["ups"]} of {runs} runs, with tr in {boxes["tr"]} '
+            f'({next(iter(power))}, {factorial.words})')
 
 # %% ../nbs/06_analysis.ipynb #06answer4
 def answers(

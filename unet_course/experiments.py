@@ -80,8 +80,6 @@ PROTOCOLS = dict(
     course=Recipe(epochs=6, batch_size=32, optimizer='muon', lr=2e-2, adam_lr=3e-3,
                   weight_decay=1e-1, schedule='linear', sizes=(.5, .75, 1), max_grad_norm=1.0,
                   augmented='flip'),
-    tuned=Recipe(epochs=15, batch_size=32, optimizer='adamw', lr=3e-3, weight_decay=1e-2,
-                 schedule='one_cycle', max_grad_norm=1.0, augmented=False),
 )
 OWN_PICTURES = Recipe(epochs=15, batch_size=32, optimizer='adamw', lr=3e-3, weight_decay=1e-2,
                       schedule='one_cycle', max_grad_norm=1.0, augmented=True)
@@ -110,7 +108,7 @@ def loss_arguments(
 class Setting:
     "What two runs must have in common to be compared: everything but the variant and the seed."
     data: str = 'pets'          # 'pets', 'synthetic', or 'folder_<name>' for your own pictures
-    protocol: str = 'course'    # 'course', 'tuned' or 'published'
+    protocol: str = 'course'    # 'course' or 'published'
     width: int = 16             # channels of the first stage
     size: int = 64              # pixels a side
     border: str = 'background'  # 'background', 'pet' or 'ignore'
@@ -232,7 +230,7 @@ def make_configs(
     epochs: int | None = None,     # passes over the training images; None: the preset's
     batch_size: int | None = None, # images a step; None: the recipe's
     data: str = 'pets',        # as all that follows, of the `Setting`
-    protocol: str = 'course',  # 'course', 'tuned' or 'published'
+    protocol: str = 'course',  # 'course' or 'published'
     **chosen,                  # width, size, border, amp, init; None: the preset's or the usual
 ) -> list[RunConfig]:
     "Return the configs of the runs, seeds outermost, so that a stopped series is whole seeds."

@@ -113,7 +113,7 @@ def find_factorials(
     def rank(f):
         s = f.setting
         return (s.data == 'pets', s.border == 'background', s.init is None, len(f.seeds) > 1,
-                s.size, len(f.seeds), s.width, s.recipe.epochs)
+                s.size, -s.width, len(f.seeds), s.recipe.epochs)
     return sorted(found, key=rank, reverse=True)
 
 # %% ../../nbs/workshop/runs/factorials.ipynb #factorials_published

@@ -118,9 +118,9 @@ def add_run_arguments(
     add('--preset', choices=('auto', 'laptop', 'full'), default='auto',
         help='full: width 64, 128 px, 15 epochs; laptop: width 16, 64 px, 6 epochs; auto: full on '
              'a GPU (default: %(default)s)')
-    add('--protocol', choices=('course', 'tuned', 'published'), default='course',
-        help='course: its recipe and split; tuned: its split, and the recipe of its earlier runs; '
-             "published: the original project's (default: %(default)s)")
+    add('--protocol', choices=('course', 'published'), default='course',
+        help="course: its recipe and split; published: the original project's "
+             '(default: %(default)s)')
     add('--variants', metavar='IDS',
         help='such as exp1,mp-ups-dice; experiments: exp1 to exp4; factorial: all eight '
              '(default: experiments; of a folder mp-tr-dice, or that of --init)')
