@@ -1,8 +1,10 @@
 """The repository itself: notebooks and package in step, README in step, the wheel works away from the checkout."""
+import base64
 import configparser
 import dataclasses
 import importlib
 import inspect
+import io
 import json
 import re
 import shutil
@@ -12,7 +14,9 @@ import sysconfig
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import ROOT
 
@@ -63,6 +67,20 @@ def test_stored_outputs_are_real_and_clean(path):
             assert 'application/vnd.jupyter.widget-view+json' not in output.get('data', {})
         if any('image/png' in o.get('data', {}) for o in cell.outputs): assert '#| fig-alt:' in cell.source, cell.source
     assert 'widgets' not in nb.metadata and path.stat().st_size < 1.5e6
+
+
+def test_pictures_get_a_palette_where_nobody_sees_it():
+    def stored(array):
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, format='PNG')
+        return base64.b64encode(file.getvalue()).decode()
+    def shown(png): return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert('RGB'), float)
+    random = np.random.default_rng(0)
+    grey = np.repeat(random.integers(0, 256, (64, 64, 1), dtype=np.uint8), 3, 2).repeat(4, 0).repeat(4, 1)
+    small, noise = tool.with_a_palette(stored(grey)), stored(random.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert len(small) < len(stored(grey)) and np.abs(shown(small) - grey).max() < 3
+    glass = stored(np.concatenate([grey, np.full_like(grey[..., :1], 100)], 2))
+    for kept in (small, noise, glass): assert tool.with_a_palette(kept) == kept  # has one, would be changed, can be seen through
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.relative_to(ROOT / 'nbs').with_suffix('').as_posix())

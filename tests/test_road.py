@@ -29,7 +29,7 @@ def test_the_first_picture_comes_within_250_words(name):
     assert words <= 250
 
 
-@pytest.mark.parametrize('name', [*ROAD, 'workshop/views/architecture'])
+@pytest.mark.parametrize('name', [*ROAD, 'beyond', 'workshop/views/architecture'])
 def test_code_lines_fit_a_page(name):
     lines = [line for cell in read(name).cells if cell.cell_type == 'code' for line in cell.source.splitlines() if not line.startswith('#|')]
     assert [line for line in lines if len(line) > 100] == []

@@ -1,10 +1,13 @@
 "Why, with evidence: the small experiments behind chapters 01, 02 and 04, how they are read, drawn and said, and what is stored of them."
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+from functools import partial
 
+import nbformat
 import pytest
 import torch
 from torch import nn
@@ -63,6 +66,26 @@ def test_the_drawing_has_a_line_a_seed_and_a_column_an_arm(folder):
     first, second = draw_why('depth', 'depth', folder=folder).axes
     assert [len(line.get_xdata()) for line in first.lines] == [4, 4, 2] and first.get_ylabel() and not second.get_ylabel()
     assert [label.get_text().split('\n')[0] for label in first.get_xticklabels()] == ['depth 2', 'depth 3', 'depth 4', 'depth 5']
+
+
+def test_chapter_02_shows_the_questions_that_were_run_and_leaves_out_the_others(folder):
+    cells = {cell.id: cell.source for cell in nbformat.read(ROOT / 'nbs/02_factory.ipynb', as_version=4).cells}
+    names = {f.__name__: partial(f, folder=folder) for f in (answered, read_why, draw_why, say_why)} | dict(Markdown=str)
+    def shown(id):
+        *lines, last = ast.parse(cells[id]).body
+        exec(compile(ast.Module(lines, []), id, 'exec'), names)
+        return eval(compile(ast.Expression(last.value), id, 'eval'), names)
+    depth = lambda: (len(shown('factory_why_depth').axes), '**Width.**' in shown('factory_why_depth_short'))
+    assert depth() == (1, False) and shown('factory_why_more') is None
+    for seed in (100, 101):
+        store(folder, 'base', 'depth 4', seed, .75, questions=dict(depth='depth 4', width='width 16', convolutions='two'))
+        store(folder, 'width_8', '', seed, .7, questions=dict(width='width 8'), macs=48_000_000)
+        store(folder, 'one_conv', '', seed, .74, questions=dict(convolutions='one'))
+        store(folder, 'ups', '', seed, .73, questions=dict(enlarging='nearest'))  # bilinear was not run
+    assert depth() == (2, True) and 'worse: width 8 (-5.0 and -5.0)' in shown('factory_why_depth_short')
+    assert 'worse: one (-1.0 and -1.0)' in shown('factory_why_more') and 'ups' not in shown('factory_why_more')
+    for seed in (100, 101): store(folder, 'width_64', '', seed, .77, questions=dict(width='width 64'), macs=16 * 190_000_000)
+    assert 'Width 64 does 63.3 times the work of width 8.' in shown('factory_why_depth_short')
 
 
 def test_arms_differ_in_what_they_say():

@@ -5,7 +5,7 @@
     python tools/why.py no_norm --seed 0 --data synthetic --size 32 --epochs 1 --out /tmp/why    a quick look, no photographs
 
 An arm is a small subclass of `UNet`, or `UNet` itself with another argument. Each is trained by the course's recipe (its weight decay is 0.01
-here, as it was while the search went on) with exp1's loss, on photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01 and 02 read it.
+here, as it was while the search went on) with exp1's loss, on photographs of 64x64 pixels, with one thread. What a run reached is kept in results/why/<arm>-seed<k>.json, where chapters 01, 02 and 04 read it.
 The test split is never built.
 """
 import argparse
