@@ -68,6 +68,7 @@ GRIDS = [
     ({'mp-tr-bce': (4, 1), 'mp-ups-bce': (.3, 1)}, 'mp-tr-bce has a grid in its last up block (4.00) but none in its logits (1.00); mp-ups-bce has no grid in its last up block (0.30) and none in its logits (1.00).'),
     ({'mp-tr-bce': (4, 3), 'mp-ups-bce': (.3, 2.5)}, 'mp-tr-bce has a grid in its last up block (4.00) and one in its logits (3.00); mp-ups-bce has no grid in its last up block (0.30) but one in its logits (2.50).'),
     ({'mp-tr-bce': (1.9, 1), 'mp-ups-bce': (.3, 1)}, 'mp-tr-bce has no grid in its last up block (1.90) and none in its logits (1.00); mp-ups-bce has no grid in its last up block (0.30) and none in its logits (1.00). So a transposed convolution (tr) need not leave one.'),
+    ({'untrained mp-tr-bce': (17727.04, 99.9)}, 'untrained mp-tr-bce has a grid in its last up block (17,727) and one in its logits (99.90).'),
     ({'untrained mp-tr-bce': (1, 1)}, 'untrained mp-tr-bce has no grid in its last up block (1.00) and none in its logits (1.00). So a transposed convolution (tr) need not leave one.'),
     ({'mp-tr-bce': (1, 1), 'mp-tr-dice': (3, 1)}, 'mp-tr-bce has no grid in its last up block (1.00) and none in its logits (1.00); mp-tr-dice has a grid in its last up block (3.00) but none in its logits (1.00).'),
     ({'mp-ups-bce': (.5, 1)}, 'mp-ups-bce has no grid in its last up block (0.50) and none in its logits (1.00).')]

@@ -46,13 +46,14 @@ export function cutOut(values, width, row, column, side) {
   return grey;
 }
 
-export const gridWord = ratio => ratio >= GRID ? 'grid' : 'no grid';
+const gridNumber = ratio => ratio < 100 ? ratio.toFixed(2) : Math.round(ratio).toLocaleString('en');
+export const gridWord = ratio => `${gridNumber(ratio)}, ${ratio >= GRID ? 'grid' : 'no grid'}`;
 
 // {network: {stage: ratio}} in words.
 export function gridSentence(ratios) {
   const grid = ratio => ratio >= GRID, rows = Object.entries(ratios);
-  const said = rows.map(([name, {up1, logits}]) => `${name} has ${grid(up1) ? 'a' : 'no'} grid in its last up block (${up1.toFixed(2)}) ` +
-    `${grid(up1) === grid(logits) ? 'and' : 'but'} ${grid(logits) ? 'one' : 'none'} in its logits (${logits.toFixed(2)})`);
+  const said = rows.map(([name, {up1, logits}]) => `${name} has ${grid(up1) ? 'a' : 'no'} grid in its last up block (${gridNumber(up1)}) ` +
+    `${grid(up1) === grid(logits) ? 'and' : 'but'} ${grid(logits) ? 'one' : 'none'} in its logits (${gridNumber(logits)})`);
   const tr = rows.filter(([name]) => name.split('-')[1] === 'tr').map(([, {up1}]) => grid(up1));
   return `In short, for the whole picture: ${said.join('; ')}.${tr.length && !tr.some(Boolean) ? ' So a transposed convolution (tr) need not leave one.' : ''}`;
 }
@@ -309,7 +310,7 @@ export class Panel {
       cut.getContext('2d').drawImage(this.picture(), column, row, SIDE, SIDE, 0, 0, SIDE, SIDE);
       const line = this.element('div', {className: 'pg-loupe'}, this.figure(cut, 'picture', `${name}: the picture under the loupe`));
       for (const [stage, ratio, grey] of found) {
-        const text = `${ratio.toFixed(2)}, ${gridWord(ratio)}`;
+        const text = gridWord(ratio);
         line.append(this.figure(this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]), `${LOUPE[stage]}: ${text}`, `${name}, ${LOUPE[stage]}; grid ratio of the whole picture ${text}`));
       }
       parts.push(this.element('p', {className: 'pg-inside-name'}, name), line);

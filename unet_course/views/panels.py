@@ -209,7 +209,7 @@ def loupe_view(
         ratios[name] = {stage: ratio for stage, (_, ratio) in found.items()}
         cut = square[row:row + side, column:column + side]
         rows = [(f'{name} picture', cut, f'{name}: picture')]
-        rows += [(f'{name} {stage}', grey, f'{LOUPE[stage]}: {ratio:.2f}, {grid_word(ratio)}')
+        rows += [(f'{name} {stage}', grey, f'{LOUPE[stage]}: {grid_word(ratio)}')
                  for stage, (grey, ratio) in found.items()]
         parts.append(figures(rows, f'Loupe over {name}', least=90, most=760))
     return ''.join(parts) + note(grid_meaning(side)), grid_sentence(ratios)
