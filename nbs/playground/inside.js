@@ -141,7 +141,7 @@ export class Panel {
   // was compiled for zeros would be thrown away at the first of them, and a stage would be read by the interpreter.
   warm() {
     const waves = Float32Array.from({length: 4096}, (_, i) => Math.max(0, Math.sin(i) + .5));
-    for (let k = 0; k < 8; k++) {
+    for (let k = 0; k < 24; k++) {
       const grey = cutOut(overview(waves, [1, 4, 32, 32]).mean, 32, 4, 4, SIDE);
       this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]);
     }
