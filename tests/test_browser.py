@@ -178,10 +178,10 @@ def test_explorer_in_jupyterlab(page, lab):
                 assert image.get_attribute('alt') == caption
                 seen[down, up, loss] = caption.partition(': ')[2], image.get_attribute('src')
     assert len({source for _, source in seen.values()}) >= len({caption for caption, _ in seen.values()}) > 1, 'pictures with different figures differ'
-    toggle(page, widget, 'ups', which=1)  # the second network
-    panel.locator('figure[data-shows="mp-ups-dice"]').wait_for()
-    assert [f.get_attribute('data-shows') for f in panel.locator('figure').all()] == ['picture', 'str_conv-ups-dice', 'mp-ups-dice', 'difference']
-    assert re.search(r'[\d.]+% of the pixels; /// only str_conv-ups-dice, \\\\\\ only mp-ups-dice', panel.locator('figure[data-shows=difference] figcaption').inner_text())
+    toggle(page, widget, 'tr', which=1)  # the second network
+    panel.locator('figure[data-shows="mp-tr-bce"]').wait_for()
+    assert [f.get_attribute('data-shows') for f in panel.locator('figure').all()] == ['picture', 'str_conv-ups-dice', 'mp-tr-bce', 'difference']
+    assert re.search(r'[\d.]+% of the pixels; /// only str_conv-ups-dice, \\\\\\ only mp-tr-bce', panel.locator('figure[data-shows=difference] figcaption').inner_text())
     # with the keyboard alone
     toggle(page, widget, 'mp').focus()
     widget.locator('.uc-panel[data-state^="first-down-mp first-up-ups first-loss-dice"]').first.wait_for()
@@ -235,27 +235,28 @@ def test_the_inside_in_jupyterlab(page, lab):
     with contextlib.suppress(Exception): page.locator('.jp-toast-button', has_text='No').click(timeout=1000)
     widget = page.locator('.uc-explorer')
     widget.locator('.uc-panel [data-shows=picture]').first.wait_for(timeout=WAIT)
+    assert widget.get_by_text('First network: mp-tr-bce').is_visible() and widget.get_by_text('Second network: mp-ups-bce').is_visible(), 'they differ in the up mode alone'
     # the second cell keeps the kernel busy until the test has looked: the toggles are ahead of the drawing, which says so
-    toggle(page, widget, 'ups')
+    toggle(page, widget, 'str_conv')
     is_old(page, '.uc-explorer', True)
     keep_screenshot(page, 'lab_busy')
-    toggle(page, widget, 'tr')
+    toggle(page, widget, 'mp')
     is_old(page, '.uc-explorer', False)
-    toggle(page, widget, 'ups')
+    toggle(page, widget, 'str_conv')
     (lab.folder / 'looked-inside').touch()
-    widget.locator('.uc-panel[data-state^="first-down-mp first-up-ups"]').first.wait_for(timeout=WAIT)
+    widget.locator('.uc-panel[data-state^="first-down-str_conv first-up-tr"]').first.wait_for(timeout=WAIT)
     is_old(page, '.uc-explorer', False)
-    opener = widget.get_by_role('button', name='Inside')
+    opener = widget.get_by_role('button', name='Look inside')  # beside the toggles; the panel's own button is below the masks
     opener.focus()
     page.keyboard.press('Enter')
     said = widget.locator('[role=status]')
     said.wait_for()
     assert said.inner_text().startswith('In short') and widget.locator('[aria-label^="Loupe over"] figure').count() == 10
-    seen = [box for box in (widget.locator(f'.uc-explorer-first-{factor}').bounding_box() for factor in ('down', 'up', 'loss'))] + [widget.locator('[aria-label^="Loupe over"] figure').first.bounding_box()]
-    assert max(box['y'] + box['height'] for box in seen) - min(box['y'] for box in seen) < 640, 'toggles, masks and the first loupe share a screen of 1366 x 768'
+    seen = [box for box in (widget.locator(f'.uc-explorer-first-{factor}').bounding_box() for factor in ('down', 'up', 'loss'))] + [said.bounding_box(), widget.locator('[aria-label^="Loupe over"] figure').first.bounding_box()]
+    assert max(box['y'] + box['height'] for box in seen) - min(box['y'] for box in seen) < 640, 'toggles, masks, what is said in short and the first loupe share a screen of 1366 x 768'
     keep_screenshot(page, 'lab_loupe')
     widget.get_by_text('Untrained').click()
-    widget.locator('[aria-label="Loupe over mp-ups-bce, untrained"]').wait_for()
+    widget.locator('[aria-label="Loupe over untrained mp-ups-bce"]').wait_for()
     for view, label in (('Readouts', 'readouts'), ('Grey square', 'grey square')):
         toggle(page, widget, view)
         widget.locator(f'[aria-label*="{label}"]').first.wait_for()
@@ -265,6 +266,9 @@ def test_the_inside_in_jupyterlab(page, lab):
     page.wait_for_function('old => document.querySelectorAll(".uc-explorer .uc-panel figcaption")[1].textContent !== old', arg=before)
     widget.get_by_role('button', name='Rebuild 4 to 1').press('Enter')
     widget.locator('[aria-label*="skip ladder"] figure').nth(9).wait_for()
+    widget.locator('table', has_text='boundary IoU').wait_for()
+    widget.get_by_role('button', name='Rebuild 1 to 4').press('Enter')
+    widget.locator('[aria-label*="skip ladder"] figure', has_text='1+2').first.wait_for()
     assert widget.locator('[aria-label*="skip ladder"] figure').first.evaluate('node => getComputedStyle(node).opacity') == '1', 'only the masks depend on the toggles'
     keep_screenshot(page, 'lab_skips')
     assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]').count() == 0

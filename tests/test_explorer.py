@@ -2,6 +2,7 @@
 import base64
 import datetime
 import io
+import re
 import time
 from html.parser import HTMLParser
 
@@ -18,8 +19,8 @@ from unet_course.factory import UNet, create_model
 from unet_course.prediction import Segmenter, load_pretrained, predict
 from unet_course.views import explorer, inside
 from unet_course.views.explorer import (
-    Picture, all_view, explore, explorer_panel, explorer_pictures, known_networks, mask_caption, median_picture, place_in_test, small_picture, uploaded_picture)
-from unet_course.views.inside import Gained, stages
+    Picture, all_view, explore, explorer_panel, explorer_pictures, known_networks, ladder_view, mask_caption, median_picture, place_in_test, small_picture, uploaded_picture)
+from unet_course.views.inside import Gained, known_inside, ladder_sentence, stages
 from unet_course.views.panels import mask_iou
 
 SIZE = 32
@@ -149,23 +150,25 @@ def expected(segmenters, picture, *names, strength=.6, **cuts):
 def test_the_explorer_shows_the_segmenters_that_are_chosen(widget, segmenters, drawn):
     controls, named, box = widget
     panel, second = box.children[1], {w.description: w for w in named if w.description in ('Up', 'Threshold')}  # the later ones
-    assert panel.value == expected(segmenters, drawn, 'mp-tr-bce', 'mp-tr-dice')
+    assert panel.value == expected(segmenters, drawn, 'mp-tr-bce', 'mp-ups-bce'), 'two networks that differ in the up mode alone'
+    titles = [box.children[0].children[k].children[0] for k in (0, 1)]
+    assert [title.value for title in titles] == ['<b>First network: mp-tr-bce</b>', '<b>Second network: mp-ups-bce</b>']
     controls['Down'].value = 'str_conv'
-    assert panel.value == expected(segmenters, drawn, 'str_conv-tr-bce', 'mp-tr-dice') and 'data-state="first-down-str_conv first-up-tr first-loss-bce second-down-mp second-up-tr second-loss-dice"' in panel.value
+    assert panel.value == expected(segmenters, drawn, 'str_conv-tr-bce', 'mp-ups-bce') and 'data-state="first-down-str_conv first-up-tr first-loss-bce second-down-mp second-up-ups second-loss-bce"' in panel.value and titles[0].value == '<b>First network: str_conv-tr-bce</b>'
     controls['Up'].value, controls['Loss'].value = 'ups', 'dice'
-    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-tr-dice')
-    second['Up'].value = 'ups'
-    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-ups-dice')
+    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-ups-bce')
+    second['Up'].value = 'tr'
+    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-tr-bce')
     controls['Threshold'].value, controls['Overlay'].value = .4, .2
-    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-ups-dice', str_conv_ups_dice=.4, strength=.2)
+    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-tr-bce', str_conv_ups_dice=.4, strength=.2)
     second['Threshold'].value = .45
-    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-ups-dice', str_conv_ups_dice=.4, mp_ups_dice=.45, strength=.2)
+    assert panel.value == expected(segmenters, drawn, 'str_conv-ups-dice', 'mp-tr-bce', str_conv_ups_dice=.4, mp_tr_bce=.45, strength=.2)
 
 
 def test_each_network_has_its_own_threshold_and_keeps_what_the_reader_set(widget, segmenters):
     controls, named, box = widget
     first, second = (w for w in named if w.description == 'Threshold')
-    assert (first.value, second.value) == (segmenters['mp-tr-bce'].threshold, segmenters['mp-tr-dice'].threshold) and first.value != second.value
+    assert (first.value, second.value) == (segmenters['mp-tr-bce'].threshold, segmenters['mp-ups-bce'].threshold) and first.value != second.value
     assert f'own {first.value:.2f}' in ''.join(w.value for w in descendants(box) if type(w).__name__ == 'HTML')
     first.value = .33
     controls['Picture'].value = 'b'
@@ -176,7 +179,7 @@ def test_each_network_has_its_own_threshold_and_keeps_what_the_reader_set(widget
 
 def test_the_first_picture_is_the_one_of_median_disagreement(segmenters):
     pictures = {f'pet {i}': lambda i=i: Picture(draw_pet(1, i, 64)[0], draw_pet(1, i, 64)[1] == PET, f'pet {i}') for i in range(5)}
-    pair = [segmenters['mp-tr-bce'], segmenters['mp-tr-dice']]
+    pair = [segmenters['mp-tr-bce'], segmenters['mp-ups-bce']]
     shares = {name: np.mean((predict(pair[0], load().image) > pair[0].threshold) != (predict(pair[1], load().image) > pair[1].threshold)) for name, load in pictures.items()}
     name = median_picture(pair, pictures)
     assert shares[name] == np.median(list(shares.values())) and len(set(shares.values())) > 1
@@ -209,18 +212,31 @@ def test_what_is_kept_of_other_weights_is_not_shown(segmenters):
 
 def test_all_networks_on_one_picture(widget, segmenters, drawn, passes):
     _, _, box = widget
-    opened, (view, _, _, shown) = box.children[2].children[0], box.children[2].children[1].children
+    opened, (said, view, _, _, shown) = box.children[2].children[0], box.children[2].children[1].children
     opened.value, view.value = True, 'All networks'
     scores = {name: mask_iou(predict(one, drawn.image) > one.threshold, drawn.truth) for name, one in segmenters.items()}
     images = [a['alt'] for tag, a in Reader(shown.value).tags if tag == 'img']
     assert len(images) == 8 and all(text.startswith(f'{name}: IoU {score:.3f}') for text, (name, score) in zip(images, scores.items()))
-    assert f'the IoU on this picture goes from {min(scores.values()):.2f} to {max(scores.values()):.2f}.' in shown.value, 'and no test split, which these networks have not seen'
+    assert f'the IoU on this picture goes from {min(scores.values()):.2f} to {max(scores.values()):.2f}.' in said.value, 'and no test split, which these networks have not seen'
     passes.clear()
     view.value = 'Loupe'
     assert passes == [], 'the pass of before is kept'
     known = {name: dict(test=dict(iou_threshold=.1 * i)) for i, name in enumerate(segmenters)}
     assert all_view(segmenters, drawn, known)[1].endswith('over the whole test split the mean IoU goes from 0.00 to 0.70.')
     assert 'of this picture pet' in all_view(segmenters, Picture(drawn.image, None, 'mine'), {})[1]
+
+
+def test_the_ladder_is_a_small_table_and_a_sentence(drawn):
+    networks = {name: load_pretrained(*name.split('-')) for name in ('mp-tr-bce', 'mp-ups-bce')}
+    known = known_networks(networks)
+    for deepest, key in ((True, 'ladder'), (False, 'ladder_finest_first')):
+        shown, said = ladder_view(networks, drawn.image, known, deepest)
+        tags, cells = [tag for tag, _ in Reader(shown).tags], re.findall(r'<t[hd][^>]*>([^<]*)<', shown)
+        assert tags.count('tr') == 6 and tags.count('img') == 10 and cells[:5] == ['skips on', 'mp-tr-bce: IoU', 'mp-tr-bce: boundary IoU', 'mp-ups-bce: IoU', 'mp-ups-bce: boundary IoU']
+        for k, (ours, theirs) in enumerate(zip(known['mp-tr-bce'][key], known['mp-ups-bce'][key]), 1):
+            assert cells[5 * k:5 * k + 5] == [ours['skips'], *(f'{rung[score]:.2f}' for rung in (ours, theirs) for score in ('iou', 'boundary'))]
+        assert said == ladder_sentence(known, known_inside()['checked']) and 'Skip 4 is the deepest' in shown
+    assert 'no table of these networks' in ladder_view(networks, drawn.image, {})[1]
 
 
 def test_the_explorer_changes_pictures_and_takes_uploads(widget):
@@ -234,7 +250,7 @@ def test_the_explorer_changes_pictures_and_takes_uploads(widget):
     Image.new('RGB', (40, 20), 'red').save(buffer, format='PNG')
     upload = lambda name, content: [dict(name=name, type='', size=len(content), content=memoryview(content), last_modified=datetime.datetime(2026, 1, 1))]
     controls['Choose a picture'].value = upload('red.png', buffer.getvalue())
-    assert 'your picture' in panel.value and 'mp-tr-dice' in panel.value
+    assert 'your picture' in panel.value and 'mp-ups-bce' in panel.value
     controls['Choose a picture'].value = upload('<b>.txt', b'text')
     assert 'role="alert"' in panel.value and '&lt;b&gt;.txt: not a picture' in panel.value
     controls['Source'].value = 'Two'
@@ -264,31 +280,42 @@ def test_the_explorer_predicts_once_for_every_change(segmenters, drawn, passes):
 def test_the_inside_computes_nothing_while_it_is_closed_and_little_when_open(widget, segmenters, drawn, passes):
     controls, _, box = widget
     opened, body = box.children[2].children
-    view, places, switches, shown = body.children
+    said, view, places, switches, shown = body.children
+    pointer = next(w for w in descendants(box.children[0]) if getattr(w, 'description', '') == 'Look inside')
     controls['Loss'].value = 'dice'
     controls['Loss'].value = 'bce'
     assert 'stages' not in passes and shown.value == '' and body.layout.display == 'none'
     passes.clear()
-    opened.value = True
-    assert passes == ['stages', 'stages'] and 'In short' in shown.value and Reader(shown.value).tags
+    pointer.click()  # beside the toggles: the way to the panel
+    assert opened.value and body.layout.display == ''
+    assert passes == ['stages', 'stages'] and 'In short' in said.value and Reader(shown.value).tags and 'of the whole picture' not in said.value and 'for the whole picture' in said.value
+    assert 'no grid' in shown.value and '24 × 24' in shown.value
     images = [a for tag, a in Reader(shown.value).tags if tag == 'img']
     assert len(images) == 10 and pixels(images[1]['src']).shape == (24, 24)
     passes.clear()
     controls['Down'] = [w for w in places.children if w.description == 'Down'][0]
     controls['Down'].value = 0
     assert passes == [] and Reader(shown.value).tags[1][1] is not None, 'the loupe moves over what is there'
+    untrained = places.children[-1]
+    untrained.value = True
+    assert len(passes) == 2 and 'untrained mp-tr-bce has' in said.value and 'untrained mp-ups-bce has' in said.value
+    controls['Down'].value = 3
+    assert len(passes) == 2, 'nor is a network made anew'
     view.value = 'Grey square'
     assert 'grey square' in shown.value and 'change of the probability' in shown.value
     view.value = 'Skips'
+    assert 'Skip 2 is the deepest' in shown.value and 'Switch a skip' in said.value
     before, panel = box.children[1].value, box.children[1]
     switches.children[0].value = False
     assert panel.value != before
-    assert explorer_panel(drawn, {n: predict(Segmenter(Gained(segmenters[n].model, (1, 0)), SIZE), drawn.image) for n in ('mp-tr-bce', 'mp-tr-dice')}, {n: segmenters[n].threshold for n in ('mp-tr-bce', 'mp-tr-dice')}) == panel.value
-    rebuild, all_on = switches.children[-2:]
-    rebuild.click()
-    assert [a['alt'].removeprefix('skip connections: ') for tag, a in Reader(shown.value).tags if tag == 'img'] == 2 * ['none', '2', 'all']
+    assert explorer_panel(drawn, {n: predict(Segmenter(Gained(segmenters[n].model, (1, 0)), SIZE), drawn.image) for n in ('mp-tr-bce', 'mp-ups-bce')}, {n: segmenters[n].threshold for n in ('mp-tr-bce', 'mp-ups-bce')}) == panel.value
+    rebuild, rebuild_up, all_on = switches.children[-3:]
+    for button, second in ((rebuild, '2'), (rebuild_up, '1')):
+        button.click()
+        assert [a['alt'].removeprefix('skip connections: ') for tag, a in Reader(shown.value).tags if tag == 'img'] == 2 * ['none', second, 'all']
+    assert [button.description for button in (rebuild, rebuild_up)] == ['Rebuild 2 to 1', 'Rebuild 1 to 2']
     all_on.click()
-    assert panel.value == before and all(box.value for box in switches.children[:-2])
+    assert panel.value == before and all(box.value for box in switches.children[:-3])
     switches.children[0].value = False
     opened.value = False
     assert panel.value == before, 'closed, the masks are those of the whole network'
@@ -296,7 +323,7 @@ def test_the_inside_computes_nothing_while_it_is_closed_and_little_when_open(wid
 
 def test_the_explorer_says_what_is_not_there(segmenters, drawn):
     def broken(): raise FileNotFoundError('the <photo> is gone')
-    two = {name: segmenters[name] for name in ('mp-tr-bce', 'mp-tr-dice')}
+    two = {name: segmenters[name] for name in ('mp-tr-bce', 'mp-ups-bce')}
     box = explore(two, {'None': {}, 'One': {'a': lambda: drawn, 'b': broken}})
     controls, panel = {w.description: w for w in reversed([*descendants(box)]) if getattr(w, 'description', '')}, box.children[1]
     assert 'role="alert"' in panel.value and 'None: no pictures' in panel.value

@@ -10,7 +10,7 @@ from unet_course.experiments import FACTORIAL
 from unet_course.factory import create_model
 from unet_course.prediction import load_pretrained
 from unet_course.views import inside
-from unet_course.views.inside import Gained, auc, far_share, fit_readout, grey_square, grid_ratio, grid_sentence, known_inside, ladder, logits_with_skips, loupe, pack_readouts, read_out, stage_names, stages, unpack_readouts
+from unet_course.views.inside import GRID, Gained, auc, far_share, fit_readout, grey_square, grid_meaning, grid_ratio, grid_sentence, known_inside, ladder, ladder_meaning, ladder_sentence, logits_with_skips, loupe, pack_readouts, read_out, stage_names, stages, unpack_readouts
 
 
 def network(down='mp', up='tr', depth=3): return create_model(dict(base_width=4, depth=depth, downsample_mode=down, upsample_mode=up), seed=0).eval()
@@ -64,12 +64,35 @@ def test_the_loupe_cuts_the_mean_of_the_channels():
     assert loupe(seen, 999, -5, 16)['up1'][0].shape == (16, 16)
 
 
-@pytest.mark.parametrize('rows, said', [
-    (dict(a=(4.0, 1.0), b=(.3, 1.0)), 'a has a grid in the last up block, and no logits show it'), (dict(a=(4.0, 3.0), b=(.3, 1.0)), 'a has a grid in the last up block, and a has it in the logits too'),
-    (dict(a=(1.0, 1.0), b=(.3, 1.0)), 'none of these networks has a grid'), (dict(a=(1.0, 1.0)), 'this network has no grid'), (dict(a=(3.0, 1.0), b=(5.0, 1.0)), 'a and b have a grid')])
+GRIDS = [
+    ({'mp-tr-bce': (4, 1), 'mp-ups-bce': (.3, 1)}, 'mp-tr-bce has a grid in its last up block (4.00) but none in its logits (1.00); mp-ups-bce has no grid in its last up block (0.30) and none in its logits (1.00).'),
+    ({'mp-tr-bce': (4, 3), 'mp-ups-bce': (.3, 2.5)}, 'mp-tr-bce has a grid in its last up block (4.00) and one in its logits (3.00); mp-ups-bce has no grid in its last up block (0.30) but one in its logits (2.50).'),
+    ({'mp-tr-bce': (1.9, 1), 'mp-ups-bce': (.3, 1)}, 'mp-tr-bce has no grid in its last up block (1.90) and none in its logits (1.00); mp-ups-bce has no grid in its last up block (0.30) and none in its logits (1.00). So a transposed convolution (tr) need not leave one.'),
+    ({'untrained mp-tr-bce': (17727.04, 99.9)}, 'untrained mp-tr-bce has a grid in its last up block (17,727) and one in its logits (99.90).'),
+    ({'untrained mp-tr-bce': (1, 1)}, 'untrained mp-tr-bce has no grid in its last up block (1.00) and none in its logits (1.00). So a transposed convolution (tr) need not leave one.'),
+    ({'mp-tr-bce': (1, 1), 'mp-tr-dice': (3, 1)}, 'mp-tr-bce has no grid in its last up block (1.00) and none in its logits (1.00); mp-tr-dice has a grid in its last up block (3.00) but none in its logits (1.00).'),
+    ({'mp-ups-bce': (.5, 1)}, 'mp-ups-bce has no grid in its last up block (0.50) and none in its logits (1.00).')]
+LADDERS = [
+    ({'a': ([.5, .62, .7, .74], [.5, .5, .6, .74])}, 'a 0.50 without skips, 0.74 with all; its skip 3 adds +12.0 points as the first to come back, +14.0 as the last. The order matters.'),
+    ({'a': ([.5, .6, .7], [.5, .605, .7]), 'b': ([.5, .6, .59], [.5, .6, .59])},
+     'a 0.50 without skips, 0.70 with all; its skip 2 adds +10.0 points as the first to come back, +9.5 as the last; b 0.50 without skips, 0.59 with all; its skip 2 adds +10.0 points as the first to come back, -1.0 as the last. The order matters.'),
+    ({'a': ([.5, .6, .7], [.5, .605, .7])}, 'a 0.50 without skips, 0.70 with all; its skip 2 adds +10.0 points as the first to come back, +9.5 as the last. The order hardly matters here.')]
+
+
+def grids(rows): return {name: dict(up1=float(up), conv1=1., decoder1=1., logits=float(logits)) for name, (up, logits) in rows.items()}
+def ladders(rows): return {name: dict(ladder=[dict(iou=x) for x in down], ladder_finest_first=[dict(iou=x) for x in up]) for name, (down, up) in rows.items()}
+
+
+@pytest.mark.parametrize('rows, said', GRIDS)
 def test_the_sentence_follows_the_numbers(rows, said):
-    text = grid_sentence({name: dict(up1=up, conv1=1., decoder1=1., logits=logits) for name, (up, logits) in rows.items()})
-    assert text.startswith('In short: ') and said in text and all(f'{name} {up:.1f} in the up block' in text for name, (up, _) in rows.items())
+    assert grid_sentence(grids(rows)) == f'In short, for the whole picture: {said}'
+    assert 'whole picture' in grid_meaning(24) and '24 × 24' in grid_meaning(24) and '1: both are equally strong, no grid' in grid_meaning() and f'From {GRID:g} on' in grid_meaning()
+
+
+@pytest.mark.parametrize('rows, said', LADDERS)
+def test_the_sentence_of_the_ladder_follows_the_numbers(rows, said):
+    assert ladder_sentence(ladders(rows), 7) == f'In short, mean IoU over 7 validation photos: {said}'
+    assert 'Skip 4 is the deepest' in ladder_meaning(96, 4) and '12 × 12' in ladder_meaning(96, 4) and '96 × 96' in ladder_meaning(96, 4)
 
 
 def test_a_readout_finds_what_is_linear_and_survives_packing():
@@ -94,6 +117,7 @@ def test_auc_by_hand():
 
 def test_the_ladder_is_built_from_below():
     assert ladder(4) == {'none': (0, 0, 0, 0), '4': (0, 0, 0, 1), '4+3': (0, 0, 1, 1), '4+3+2': (0, 1, 1, 1), 'all': (1, 1, 1, 1)}
+    assert ladder(3, deepest_first=False) == {'none': (0, 0, 0), '1': (1, 0, 0), '1+2': (1, 1, 0), 'all': (1, 1, 1)} and list(ladder(4, False)) == ['none', '1', '1+2', '1+2+3', 'all']
 
 
 def test_the_square_hides_and_its_reach_is_counted():
@@ -116,7 +140,8 @@ def test_what_is_kept_is_small_and_in_order():
     for name, row in known['networks'].items():
         auc_of = dict(zip(stage_names(4), row['readout']['auc']))
         assert .5 < auc_of['encoder1'] < auc_of['encoder3'] < auc_of['bottleneck'] < 1 and auc_of['decoder1'] > .85, name
-        assert [rung['skips'] for rung in row['ladder']] == list(ladder(4)) and row['ladder'][0]['iou'] < row['ladder'][-1]['iou'] and row['ladder'][0]['boundary'] < row['ladder'][-1]['boundary']
+        assert [[rung['skips'] for rung in row[key]] for key in ('ladder', 'ladder_finest_first')] == [list(ladder(4)), list(ladder(4, False))] and [row['ladder'][k] for k in (0, -1)] == [row['ladder_finest_first'][k] for k in (0, -1)]
+        assert row['ladder'][0]['iou'] < row['ladder'][-1]['iou'] and row['ladder'][0]['boundary'] < row['ladder'][-1]['boundary']
 
 
 @pytest.mark.slow
@@ -134,4 +159,4 @@ def test_what_is_kept_of_the_shipped_networks_is_made_anew(pets_root, variant):
     readout, grid = tool.readouts_of(segmenter.model, pets, fitted, checked)
     assert np.allclose(readout['auc'], kept['readout']['auc'], atol=.002)
     for name, row in grid.items(): assert np.allclose(row, kept['grid'][name], rtol=.02), name
-    for ours, theirs in zip(tool.ladder_of(segmenter, pets, checked), kept['ladder']): assert (ours['skips'], ours['iou'], ours['boundary']) == (theirs['skips'], pytest.approx(theirs['iou'], abs=.002), pytest.approx(theirs['boundary'], abs=.002))
+    for ours, theirs in zip(tool.ladder_of(segmenter, pets, checked) + tool.ladder_of(segmenter, pets, checked, False), kept['ladder'] + kept['ladder_finest_first']): assert (ours['skips'], ours['iou'], ours['boundary']) == (theirs['skips'], pytest.approx(theirs['iou'], abs=.002), pytest.approx(theirs['boundary'], abs=.002))

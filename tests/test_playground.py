@@ -573,7 +573,7 @@ def test_the_focus_stays_and_the_result_is_announced(page):
     assert re.fullmatch(r'mp-tr-bce: [\d.]+ % pet', said.inner_text())
     page.locator('.pg-compare').check()
     predicted(page, 'b')
-    assert re.fullmatch(r'A, mp-tr-bce: .* pet\. B, mp-tr-dice: .* pet\. A and B differ on [\d.]+ % of the pixels', said.inner_text())
+    assert re.fullmatch(r'A, mp-tr-bce: .* pet\. B, mp-ups-bce: .* pet\. A and B differ on [\d.]+ % of the pixels', said.inner_text())
     before = said.inner_text()
     page.locator('[data-panel=a] canvas').hover()
     assert said.inner_text() == before and 'p = ' in page.locator('.pg-status').inner_text(), 'the pointer is not read out'

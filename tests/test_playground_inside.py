@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
+from test_inside import GRIDS, LADDERS, grids, ladders
 from test_playground import MISSING, PLACE, Seen, browser, chromium, first_run, keep_screenshot, page, predicted, ready, server  # noqa: F401
+from unet_course.factory import create_model
 from unet_course.prediction import Segmenter, load_pretrained
 from unet_course.support.pictures import open_photo
-from unet_course.views.inside import LOUPE, Gained, auc, grid_ratio, grid_sentence, known_inside, ladder, read_out, stage_names, stages, unpack_readouts
+from unet_course.views.inside import LOUPE, Gained, auc, grid_meaning, grid_ratio, grid_sentence, known_inside, ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names, stages, unpack_readouts
 from unet_course.views.page import write_playground
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
@@ -73,14 +75,16 @@ def test_closed_it_loads_and_computes_nothing(page):
 def test_the_loupe_shows_what_python_sees(page, seen):
     first_run(page)
     look(page, 'loupe')
-    assert figures(page)[0] == 'picture' and len(figures(page)) == 5
+    assert figures(page)[0] == 'picture' and len(figures(page)) == 5 and page.locator('.pg-other').inner_text() == 'Compare with ups: mp-ups-bce'
     page.locator('.pg-other').click()
     predicted(page, 'b', 'mp-ups-bce')
     page.wait_for_function('document.querySelectorAll(".pg-inside-view figure").length === 10')
     ratios = {name: {stage: grid_ratio(seen[name][stage]).item() for stage in LOUPE} for name in ('mp-tr-bce', 'mp-ups-bce')}
     assert said(page) == grid_sentence(ratios)
-    shown = [float(text.rpartition(' ')[2]) for text in figures(page) if text != 'picture']
-    assert np.allclose(shown, [ratio for row in ratios.values() for ratio in row.values()], rtol=.01, atol=.006)
+    assert page.locator('.pg-inside-hint').inner_text() == grid_meaning(24)
+    captions = [re.fullmatch(r'(.*): ([\d.]+), (grid|no grid)', text) for text in figures(page) if text != 'picture']
+    assert [c[3] for c in captions] == ['grid' if ratio >= 2 else 'no grid' for row in ratios.values() for ratio in row.values()]
+    assert np.allclose([float(c[2]) for c in captions], [ratio for row in ratios.values() for ratio in row.values()], rtol=.01, atol=.006)
     assert page.evaluate('document.activeElement.name') == 'pg-inside', 'the button went, the focus did not'
     row, column = page.evaluate(f'[{PANEL}.row, {PANEL}.column]')
     for index, stage in ((1, 'up1'), (2, 'conv1'), (3, 'decoder1'), (4, 'logits')):
@@ -88,6 +92,77 @@ def test_the_loupe_shows_what_python_sees(page, seen):
         ours = pixels(page, index)[..., 0].astype(float)
         assert ours.shape == (24, 24) and np.abs(ours - 255 * (cut - cut.min()) / (cut.max() - cut.min())).max() < 2
     keep_screenshot(page, 'inside_loupe')
+
+
+def test_the_sentences_are_pythons(page):
+    for name, cases, say in (('gridSentence', GRIDS, lambda rows: [grids(rows)]), ('ladderSentence', LADDERS, lambda rows: [ladders(rows), 7])):
+        for rows, said in cases:
+            assert page.evaluate(f"async all => (await import('./inside.js')).{name}(...all)", say(rows)).endswith(f': {said}')
+    for depth in (2, 4):
+        for deepest in (True, False):
+            assert page.evaluate("async all => (await import('./inside.js')).ladder(...all)", [depth, deepest]) == [[name, list(gains)] for name, gains in ladder(depth, deepest).items()]
+    assert page.evaluate("async () => (await import('./inside.js')).ladderMeaning(96, 4)") == ladder_meaning(96, 4)
+
+
+def test_a_newcomer_finds_the_inside(page):
+    "One line by the first result leads there; what the panel says in short is then on the screen, of any size."
+    way = page.locator('.pg-to-inside')
+    assert way.is_hidden(), 'there is nothing to look into yet'
+    for width, height in ((1366, 768), (390, 844)):
+        page.set_viewport_size(dict(width=width, height=height))
+        if width == 1366: first_run(page)
+        assert way.bounding_box()['y'] < page.locator('[data-panel=a]').bounding_box()['y']
+        way.focus()
+        page.keyboard.press('Enter')
+        said(page)
+        page.wait_for_function('() => { const box = document.querySelector(".pg-inside-said").getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; }')
+        assert page.evaluate('document.activeElement.tagName') == 'SUMMARY'
+        assert page.locator('.pg-inside-said').bounding_box()['y'] < page.locator('[name=pg-inside]').first.bounding_box()['y'], 'above the views'
+        page.evaluate('scrollTo(0, 0)')
+
+
+def test_the_second_network_differs_in_the_up_mode(page):
+    name = page.locator('[data-network=b] .pg-name')
+    assert name.inner_text() == 'Compare with mp-ups-bce'
+    page.locator('[name=pg-a-up][value=ups]').check()
+    assert name.inner_text() == 'Compare with mp-tr-bce'
+    page.locator('.pg-compare').check()
+    page.locator('[name=pg-b-loss][value=dice]').check()
+    page.locator('.pg-compare').uncheck()
+    page.locator('[name=pg-a-up][value=tr]').check()
+    assert name.inner_text() == 'Compare with mp-tr-dice', 'what the reader chose stays'
+
+
+def test_untrained_networks_are_stored_for_the_samples(page, folder):
+    files = sorted((folder / 'samples').glob('*-untrained.png'))
+    print([path.stat().st_size for path in files], 'bytes for two rows')
+    assert sum(path.stat().st_size for path in files) <= len(files) * 2 * 1500
+    sample = json.loads((folder / 'manifest.json').read_text())['samples'][0]['untrained']
+    assert sample['rows'] == {'mp-tr-bce': 0, 'mp-ups-bce': 1, 'mp-tr-dice': 0}, 'networks that differ in the loss begin alike'
+    first_run(page)
+    look(page, 'loupe')
+    page.locator('.pg-other').click()
+    predicted(page, 'b')
+    assert not [url for url in page.seen.requests if 'untrained' in url]
+    page.locator('.pg-untrained').focus()
+    page.keyboard.press('Space')
+    ratios, photo = {}, open_photo(ROOT / 'nbs/playground/chelsea.jpg')
+    for name in ('mp-tr-bce', 'mp-ups-bce'):
+        one = load_pretrained(*name.split('-'))
+        with torch.inference_mode(): inside = stages(create_model(one.model.config, seed=0).eval(), one.square(photo))
+        views = loupe(inside, sample['row'], sample['column'], 24)
+        ratios[f'untrained {name}'] = {stage: ratio for stage, (_, ratio) in views.items()}
+        page.wait_for_function('name => [...document.querySelectorAll(".pg-inside-name")].some(p => p.textContent === name)', arg=f'untrained {name}')
+        for k, (grey, _) in enumerate(views.values()):
+            ours = pixels(page, 5 * (len(ratios) - 1) + 1 + k)[..., 0]
+            assert np.array_equal(ours, grey // 16 * 17), 'in 16 greys'
+    assert said(page) == grid_sentence(ratios)
+    assert page.locator('.pg-inside-row').is_disabled() and page.evaluate('document.activeElement.className') == 'pg-untrained'
+    page.keyboard.press('Space')
+    assert 'untrained' not in said(page, '; mp-ups-bce has') and page.locator('.pg-inside-row').is_enabled()
+    page.locator('.pg-untrained').check()
+    page.locator('.pg-file').set_input_files(files=[dict(name='own.png', mimeType='image/png', buffer=(ROOT / 'nbs/playground/chelsea.jpg').read_bytes())])
+    said(page, 'chapter 01')
 
 
 def test_the_loupe_is_moved_by_mouse_and_keyboard_without_a_new_pass(page):
@@ -151,8 +226,15 @@ def test_skips_are_switched_and_rebuilt(page):
     steps = page.evaluate(f'{PANEL}.steps.map(step => [...step.values])')
     for ours, gains in zip(steps, ladder(4).values()): assert np.abs(np.array(ours) - 1 / (1 + np.exp(-wanted(gains)))).max() < 1e-3
     rungs = known_inside()['networks']['mp-tr-bce']['ladder']
-    assert ', '.join(f"{r['skips']} {r['iou']:.2f} / {r['boundary']:.2f}" for r in rungs) in said(page, 'validation photos')
+    assert said(page, 'validation photos').startswith(ladder_sentence({'mp-tr-bce': known_inside()['networks']['mp-tr-bce']}, known_inside()['checked']))
+    def table(): return [line.split('\t') for line in page.locator('.pg-ladder tbody').inner_text().splitlines()]
+    assert table() == [[r['skips'], f"{r['iou']:.2f}", f"{r['boundary']:.2f}"] for r in rungs]
+    assert page.locator('.pg-inside-hint').first.inner_text() == ladder_meaning(segmenter.size, 4)
     keep_screenshot(page, 'inside_skips')
+    page.locator('.pg-rebuild-up').click()
+    page.wait_for_function('''() => [...document.querySelectorAll(".pg-inside-view figcaption")].map(c => c.textContent).join() === "none,1,1+2,1+2+3,all"''')
+    assert [row[0] for row in table()] == list(ladder(4, False))
+    close((1, 1, 1, 1))
     page.locator('.pg-skip[value="2"]').uncheck()
     close((1, 0, 1, 1))
     page.locator('.pg-inside summary').click()
@@ -181,7 +263,7 @@ def test_a_link_opens_a_view(page, server):
     page.get_by_role('button', name='Run the network').click()
     predicted(page, 'a', 'mp-ups-bce')
     predicted(page, 'b', 'mp-tr-bce')
-    assert 'mp-tr-bce has a grid' in said(page) or 'none of these' in said(page)
+    assert 'mp-ups-bce has' in said(page) and 'mp-tr-bce has' in said(page)
     assert page.locator('.pg-inside').get_attribute('open') is not None
 
 
@@ -278,6 +360,11 @@ def test_it_fits_and_is_accessible(browser, server, width, scheme):
         assert opened.evaluate('document.documentElement.scrollWidth <= innerWidth'), f'{view} sticks out'
         small = opened.evaluate('''() => [...document.querySelectorAll('.pg-inside button, .pg-inside .pg-pill, .pg-inside summary')].filter(n => n.offsetParent).map(n => [n.getBoundingClientRect().height, n.textContent]).filter(([h]) => h < 24)''')
         assert small == []
+        if view == 'loupe':  # and before its training
+            opened.locator('.pg-untrained').check()
+            said(opened, 'untrained')
+            keep_screenshot(opened, f'inside_untrained_{width}_{scheme}')
+            opened.locator('.pg-untrained').uncheck()
         if axe.is_file():
             opened.evaluate(axe.read_text(encoding='utf-8'))
             opened.evaluate('Promise.all(document.getAnimations().map(one => one.finished))')  # a colour on its way has no contrast of its own

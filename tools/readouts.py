@@ -4,7 +4,7 @@ until then the views say nothing of the new ones, since each entry names the wei
     python tools/readouts.py
 
 For each shipped network: linear readouts of every stage, fitted on photos of the training part (never of the test split); their AUC, the grid ratios
-and the skip ladder on photos of the validation part; and how its IoU is spread over the test photos, by the same pass that made the card's mean.
+and the skip ladder in both orders on photos of the validation part; and how its IoU is spread over the test photos, by the same pass that made the card's mean.
 """
 import argparse
 import functools
@@ -58,10 +58,10 @@ def readouts_of(model, pets, fitted, checked) -> tuple[dict, dict]:
     return pack_readouts(found), {name: [round(x.item(), 3) for x in (r.median(), r.min(), r.max())] for name, r in ratios.items()}
 
 
-def ladder_of(segmenter, pets, checked) -> list[dict]:
+def ladder_of(segmenter, pets, checked, deepest_first: bool = True) -> list[dict]:
     "Return IoU and boundary IoU (2 pixels) of each rung, at the network's own threshold: means over the pictures."
     cut, rows = np.log(segmenter.threshold / (1 - segmenter.threshold)), []
-    for name, gains in ladder(len(segmenter.model.down)).items():
+    for name, gains in ladder(len(segmenter.model.down), deepest_first).items():
         scores = []
         for images, targets in batches(pets, checked, 25):
             mask = logits_with_skips(segmenter.model, images, gains) > cut
@@ -92,7 +92,8 @@ def main():
         split = course_split(pets)
         fitted, checked = spread(split['train'], FITTED), spread(split['val'], CHECKED)
         readout, grid = readouts_of(segmenter.model, pets, fitted, checked)
-        row = networks[variant.id] = dict(weights=hash_of(segmenter.model), readout=readout, grid=grid, ladder=ladder_of(segmenter, pets, checked), percentiles=percentiles_of(segmenter, pets, split['test']))
+        row = networks[variant.id] = dict(weights=hash_of(segmenter.model), readout=readout, grid=grid, ladder=ladder_of(segmenter, pets, checked),
+                                       ladder_finest_first=ladder_of(segmenter, pets, checked, False), percentiles=percentiles_of(segmenter, pets, split['test']))
         print(f"{variant.id}, {time.perf_counter() - start:.0f} s: AUC {readout['auc']}, grid {({name: ratios[0] for name, ratios in grid.items()})}, ladder {[rung['iou'] for rung in row['ladder']]}", flush=True)
     target = write_json(dict(fitted=FITTED, checked=CHECKED, networks=networks), folder / 'inside.json')
     print(f'{target.relative_to(ROOT)}: {target.stat().st_size:,} bytes in {time.perf_counter() - start:.0f} s')

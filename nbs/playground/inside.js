@@ -46,15 +46,21 @@ export function cutOut(values, width, row, column, side) {
   return grey;
 }
 
+const gridNumber = ratio => ratio < 100 ? ratio.toFixed(2) : Math.round(ratio).toLocaleString('en');
+export const gridWord = ratio => `${gridNumber(ratio)}, ${ratio >= GRID ? 'grid' : 'no grid'}`;
+
 // {network: {stage: ratio}} in words.
 export function gridSentence(ratios) {
-  const names = Object.keys(ratios), named = list => `${list.join(' and ')} ${list.length > 1 ? 'have' : 'has'}`;
-  const inside = names.filter(name => ratios[name].up1 >= GRID), ends = inside.filter(name => ratios[name].logits >= GRID);
-  const numbers = names.map(name => `${name} ${ratios[name].up1.toFixed(1)} in the up block, ${ratios[name].logits.toFixed(2)} in the logits`).join('; ');
-  const said = !inside.length ? (names.length > 1 ? 'none of these networks has a grid in its last up block' : 'this network has no grid in its last up block') :
-    !ends.length ? `${named(inside)} a grid in the last up block, and no logits show it` : `${named(inside)} a grid in the last up block, and ${named(ends)} it in the logits too`;
-  return `In short: ${said} (power at period 2 over its neighbour: ${numbers}).`;
+  const grid = ratio => ratio >= GRID, rows = Object.entries(ratios);
+  const said = rows.map(([name, {up1, logits}]) => `${name} has ${grid(up1) ? 'a' : 'no'} grid in its last up block (${gridNumber(up1)}) ` +
+    `${grid(up1) === grid(logits) ? 'and' : 'but'} ${grid(logits) ? 'one' : 'none'} in its logits (${gridNumber(logits)})`);
+  const tr = rows.filter(([name]) => name.split('-')[1] === 'tr').map(([, {up1}]) => grid(up1));
+  return `In short, for the whole picture: ${said.join('; ')}.${tr.length && !tr.some(Boolean) ? ' So a transposed convolution (tr) need not leave one.' : ''}`;
 }
+
+export const gridMeaning = side => `Each number compares two patterns over the whole picture and all channels, not only over the ${side} × ${side} pixels shown: ` +
+  'the pattern that repeats every 2 pixels, and the next coarser one. 1: both are equally strong, no grid. ' +
+  `From ${GRID} on it is called a grid here. Near 0: neighbouring pixels are almost alike.`;
 
 // [{weights, bias, auc}] of each stage, from inside.json.
 export function unpackReadouts({weights, channels, scale, bias, auc}) {
@@ -71,10 +77,29 @@ export function readOut(data, [, channels, height, width], {weights, bias}) {
   return found;
 }
 
-// [rung, gains] in order, level 1 (full size) first: none, the coarsest, one finer at a time, all. (Not an object: it would put the key '4' first.)
-export function ladder(depth) {
-  const levels = Array.from({length: depth}, (_, k) => depth - k);
-  return [['none', Array(depth).fill(0)], ...levels.map(level => [level === 1 ? 'all' : levels.filter(l => l >= level).join('+'), Array.from({length: depth}, (_, i) => i + 1 >= level ? 1 : 0)])];
+// [rung, gains] in order, level 1 (full size) first: none, one more at a time, all. (Not an object: it would put the key '4' first.)
+export function ladder(depth, deepestFirst = true) {
+  const levels = Array.from({length: depth}, (_, k) => k + 1), order = deepestFirst ? [...levels].reverse() : levels;
+  return [['none', Array(depth).fill(0)], ...levels.map(count => {
+    const on = order.slice(0, count);
+    return [count === depth ? 'all' : on.join('+'), levels.map(level => on.includes(level) ? 1 : 0)];
+  })];
+}
+
+// {network: its row of inside.json} in words.
+export function ladderSentence(known, photos) {
+  const points = x => `${x < 0 ? '-' : '+'}${Math.abs(x).toFixed(1)}`, apart = [];
+  const said = Object.entries(known).map(([name, row]) => {
+    const [down, up] = ['ladder', 'ladder_finest_first'].map(key => row[key].map(rung => rung.iou)), first = 100 * (down[1] - down[0]), last = 100 * (up.at(-1) - up.at(-2));
+    apart.push(Math.abs(first - last) >= 1);
+    return `${name} ${down[0].toFixed(2)} without skips, ${down.at(-1).toFixed(2)} with all; its skip ${down.length - 1} adds ${points(first)} points as the first to come back, ${points(last)} as the last`;
+  });
+  return `In short, mean IoU over ${photos} validation photos: ${said.join('; ')}. ${apart.some(Boolean) ? 'The order matters.' : 'The order hardly matters here.'}`;
+}
+
+export function ladderMeaning(size, depth) {
+  const deepest = Math.floor(size / 2 ** (depth - 1));
+  return `Skip ${depth} is the deepest: it carries the smallest map, ${deepest} × ${deepest} pixels. Skip 1 is the finest, ${size} × ${size}. What one adds depends on which others are on: try both orders.`;
 }
 
 // The tensor [3, size, size] with a square under its mean colour.
@@ -94,7 +119,7 @@ const SIDE = 24;
 export class Panel {
   // `tools`: {element, colourOf, sigmoid, toTensor, percent, squashed} of the playground.
   constructor(playground, known, tools) {
-    Object.assign(this, tools, {playground, known, view: 'loupe', row: null, column: null, gains: null, busy: 0});
+    Object.assign(this, tools, {playground, known, view: 'loupe', row: null, column: null, gains: null, deepestFirst: true, untrained: false, busy: 0});
     this.root = playground.$('.pg-inside-body');
     const {element} = this;
     this.choice = element('div', {className: 'pg-factor'});
@@ -108,8 +133,18 @@ export class Panel {
     this.body = element('div', {className: 'pg-inside-view'});
     this.said = element('p', {className: 'pg-inside-said'});
     this.said.setAttribute('role', 'status');
-    this.root.replaceChildren(this.choice, this.controls, this.body, this.said);
-    for (let k = 0; k < 4; k++) overview(new Float32Array(4096), [1, 4, 32, 32]);  // the browser compiles it while the network runs: the first painting is 15 ms shorter
+    this.root.replaceChildren(this.said, this.choice, this.controls, this.body);
+    this.warm();
+  }
+
+  // The browser compiles what paints while the network runs: the first painting is shorter. The numbers are fractions, as those of a network are: code that
+  // was compiled for zeros would be thrown away at the first of them, and a stage would be read by the interpreter.
+  warm() {
+    const waves = Float32Array.from({length: 4096}, (_, i) => Math.max(0, Math.sin(i) + .5));
+    for (let k = 0; k < 24; k++) {
+      const grey = cutOut(overview(waves, [1, 4, 32, 32]).mean, 32, 4, 4, SIDE);
+      this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]);
+    }
   }
 
   get size() { return this.playground.size('a'); }
@@ -150,13 +185,19 @@ export class Panel {
       this.thumb.addEventListener('pointerdown', event => { this.thumb.setPointerCapture(event.pointerId); move(event); });
       this.thumb.addEventListener('pointermove', move);
       const slider = (name, key) => {
-        const input = element('input', {type: 'range', min: 0, max: this.size - SIDE, value: this[key], className: `pg-inside-${key}`});
+        const input = element('input', {type: 'range', min: 0, max: this.size - SIDE, value: this[key], className: `pg-inside-${key}`, disabled: this.fixed()});
         input.oninput = () => this.place(key === 'row' ? Number(input.value) : this.row, key === 'column' ? Number(input.value) : this.column);
         return element('label', {className: 'pg-control'}, element('span', {className: 'pg-label'}, `${what} ${name}`), input);
       };
       this.controls.append(this.thumb, element('div', {className: 'pg-inside-sliders'}, slider('across', 'column'), slider('down', 'row')));
-      if (this.view === 'loupe' && !this.playground.state.compare)
-        this.controls.lastChild.append(element('button', {type: 'button', className: 'pg-button pg-other', onclick: () => this.otherUp()}, 'Compare with the other up mode'));
+      if (this.view === 'loupe') {
+        const input = element('input', {type: 'checkbox', checked: this.untrained, className: 'pg-untrained', onchange: () => this.train(!input.checked)});
+        this.controls.lastChild.append(element('div', {className: 'pg-factor'}, element('label', {className: 'pg-pill'}, input, element('span', {}, 'Untrained'))));
+        if (!this.playground.state.compare) {
+          const other = this.playground.other(this.model('a')), up = this.playground.variantOf(other).split('-')[1];
+          this.controls.lastChild.append(element('button', {type: 'button', className: 'pg-button pg-other', onclick: () => this.otherUp(other)}, `Compare with ${up}: ${other}`));
+        }
+      }
     } else if (this.view === 'skips') {
       const boxes = element('div', {className: 'pg-factor'}), depth = this.depth;
       boxes.setAttribute('role', 'group');
@@ -168,19 +209,29 @@ export class Panel {
         boxes.append(element('label', {className: 'pg-pill'}, input, element('span', {}, `Skip ${level}`)));
       }
       const set = gains => { this.gains = gains; boxes.querySelectorAll('input').forEach(box => { box.checked = gains[box.value - 1] > 0; }); };
-      this.controls.append(boxes, element('button', {type: 'button', className: 'pg-button pg-rebuild', onclick: () => this.rebuild(set)}, `Rebuild ${depth} to 1`),
+      const rebuild = (order, deepestFirst) => element('button', {type: 'button', className: `pg-button pg-rebuild${deepestFirst ? '' : '-up'}`, onclick: () => this.rebuild(set, deepestFirst)}, `Rebuild ${order}`);
+      this.controls.append(boxes, rebuild(`${depth} to 1`, true), rebuild(`1 to ${depth}`, false),
         element('button', {type: 'button', className: 'pg-button pg-all-on', onclick: () => { set(Array(depth).fill(1)); this.playground.update(); }}, 'All on'));
     }
   }
 
-  otherUp() {
-    const {state} = this.playground, up = {tr: 'ups', ups: 'tr'}, [down, mode, loss] = this.playground.variantOf(state.variants.a).split('-');
-    this.playground.second([down, up[mode], loss].join('-'));
+  otherUp(other) {
+    this.playground.second(other);
     this.build();
     this.choice.querySelector('input:checked').focus();  // the button is gone
   }
 
+  // An untrained network is stored for one place of each sample.
+  fixed() { return this.view === 'loupe' && this.untrained; }
+
+  train(trained) {
+    this.untrained = !trained;
+    for (const slider of this.controls.querySelectorAll('[type=range]')) slider.disabled = this.fixed();
+    this.draw();
+  }
+
   place(row, column) {
+    if (this.fixed()) return;
     const most = this.size - SIDE, within = v => Math.min(Math.max(v, 0), most);
     this.row = within(row);
     this.column = within(column);
@@ -213,13 +264,16 @@ export class Panel {
 
   bytes() { return this.playground.state.picture.squashed.get(this.size); }
 
+  // What the network gets, as the page has painted it.
+  picture() { return this.playground.panel('input').querySelector('canvas'); }
+
   thumbnail() {
-    const {size} = this, pixels = this.bytes();
-    if (!pixels) return;
-    const colour = [0, 0, 0];
-    const pen = this.fill(Object.assign(this.thumb, {width: size, height: size}), i => { for (let c = 0; c < 3; c++) colour[c] = pixels[3 * i + c]; return colour; }).getContext('2d');
+    const {size} = this, pen = Object.assign(this.thumb, {width: size, height: size}).getContext('2d');
+    pen.drawImage(this.picture(), 0, 0);
     for (const [colour, width] of [['#000', 3], ['#fff', 1]]) { pen.strokeStyle = colour; pen.lineWidth = width; pen.strokeRect(this.column + .5, this.row + .5, SIDE - 1, SIDE - 1); }
   }
+
+  hint(text) { return this.element('p', {className: 'pg-hint pg-inside-hint'}, text); }
 
   tell(text) { if (this.said.textContent !== text) this.said.textContent = text; }
 
@@ -233,24 +287,54 @@ export class Panel {
   }
 
   loupe() {
-    const ratios = {}, rows = [], pixels = this.bytes(), {size, row, column} = this;
+    if (this.untrained) return this.fresh();
+    const rows = [], {row, column} = this;
     for (const net of this.nets()) {
-      const result = this.playground.state.results[net], name = result.variant;
+      const result = this.playground.state.results[net];
       if (!result.stages.up1) return;
       result.inside ??= Object.fromEntries(Object.keys(LOUPE).map(stage => {
         const {data, dims} = stage === 'logits' ? {data: result.logits, dims: [1, 1, result.size, result.size]} : result.stages[stage];
         return [stage, {...overview(data, dims), width: dims[3]}];
       }));
-      ratios[name] = Object.fromEntries(Object.entries(result.inside).map(([stage, {ratio}]) => [stage, ratio]));
-      const line = this.element('div', {className: 'pg-loupe'}, this.figure(this.canvas(SIDE, SIDE, i => { const at = 3 * ((row + Math.floor(i / SIDE)) * size + column + i % SIDE); return [pixels[at], pixels[at + 1], pixels[at + 2]]; }), 'picture', `${name}: the picture under the loupe`));
-      for (const [stage, {mean, width, ratio}] of Object.entries(result.inside)) {
-        const grey = cutOut(mean, width, row, column, SIDE);
-        line.append(this.figure(this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]), `${LOUPE[stage]}: ${ratio.toFixed(2)}`, `${name}, ${LOUPE[stage]}: grid ratio ${ratio.toFixed(2)}`));
-      }
-      rows.push(this.element('p', {className: 'pg-inside-name'}, name), line);
+      rows.push([result.variant, Object.entries(result.inside).map(([stage, {mean, width, ratio}]) => [stage, ratio, cutOut(mean, width, row, column, SIDE)])]);
     }
-    this.body.replaceChildren(...rows);
+    this.lay(rows);
+  }
+
+  // [network, [stage, ratio of the whole, the part in grey]]: a row for each network.
+  lay(rows) {
+    const parts = [], ratios = {}, {row, column} = this;
+    for (const [name, found] of rows) {
+      ratios[name] = Object.fromEntries(found.map(([stage, ratio]) => [stage, ratio]));
+      const cut = this.element('canvas', {width: SIDE, height: SIDE});
+      cut.getContext('2d').drawImage(this.picture(), column, row, SIDE, SIDE, 0, 0, SIDE, SIDE);
+      const line = this.element('div', {className: 'pg-loupe'}, this.figure(cut, 'picture', `${name}: the picture under the loupe`));
+      for (const [stage, ratio, grey] of found) {
+        const text = gridWord(ratio);
+        line.append(this.figure(this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]), `${LOUPE[stage]}: ${text}`, `${name}, ${LOUPE[stage]}; grid ratio of the whole picture ${text}`));
+      }
+      parts.push(this.element('p', {className: 'pg-inside-name'}, name), line);
+    }
+    this.body.replaceChildren(...parts, this.hint(gridMeaning(SIDE)));
     this.tell(gridSentence(ratios));
+  }
+
+  // The networks before their training, at the place that was stored when the page was made: a row is a network, a column a stage.
+  async fresh() {
+    const {playground} = this, {picture} = playground.state, stored = picture.sample?.untrained, names = this.nets().map(net => this.model(net));
+    if (!names.every(name => name in (stored?.rows ?? {}))) {
+      this.body.replaceChildren();
+      return this.tell("Untrained networks are stored for the course's own networks on the sample pictures. For others, run explore() in a notebook; chapter 01 shows the up blocks at random weights.");
+    }
+    const image = Object.assign(new Image(), {src: playground.base + stored.file}), {side, rows, ratios} = stored;
+    try { await image.decode(); } catch { return this.tell('The untrained networks could not be loaded. Look at your connection, then choose them again.'); }
+    if (playground.state.picture !== picture || !this.fixed() || this.nets().map(net => this.model(net)).join() !== names.join()) return;
+    const pen = Object.assign(this.element('canvas'), {width: image.width, height: image.height}).getContext('2d', {willReadFrequently: true});
+    pen.drawImage(image, 0, 0);
+    for (const key of ['row', 'column']) this.controls.querySelector(`.pg-inside-${key}`).value = this[key] = stored[key];
+    this.thumbnail();
+    this.lay(names.map(name => [`untrained ${name}`, Object.keys(LOUPE).map((stage, k) =>
+      [stage, ratios[rows[name]][stage], pen.getImageData(side * k, side * rows[name], side, side).data.filter((_, i) => i % 4 === 0)])]));
   }
 
   readouts() {
@@ -278,17 +362,27 @@ export class Panel {
 
   skips() {
     const on = this.gains.map((g, i) => g ? i + 1 : 0).filter(Boolean).reverse(), rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
-    const table = rows.map(([name, {ladder: rungs}]) => `${name}: ${rungs.map(r => `${r.skips} ${r.iou.toFixed(2)} / ${r.boundary.toFixed(2)}`).join(', ')}`).join('; ');
     if (!this.steps?.some(step => step.for === this.playground.state.picture)) this.steps = null;
-    this.body.replaceChildren(...this.steps ? [this.element('div', {className: 'pg-loupe'}, ...this.steps.map(({name, values, size, net}) => this.figure(this.map(values, size), `${net}${name}`, `${net}skip connections: ${name}; probability of pet`)))] : []);
+    const parts = this.steps ? [this.element('div', {className: 'pg-loupe'}, ...this.steps.map(({name, values, size, net}) => this.figure(this.map(values, size), `${net}${name}`, `${net}skip connections: ${name}; probability of pet`)))] : [];
+    this.body.replaceChildren(...parts, this.hint(ladderMeaning(this.size, this.depth)), ...rows.length ? [this.table(rows)] : [],
+      this.hint('This is what these trained networks use, not what a network trained without a connection could do.'));
     const shares = this.nets().map(net => `${this.model(net)} ${this.percent(this.playground.state.results[net].share)} pet`).join(', ');
-    this.tell(`Skip connections on: ${on.length === this.depth ? 'all' : on.join(', ') || 'none'}; the masks above are made with these: ${shares}.` + (rows.length ? ` In short, IoU / boundary IoU over ${this.known.checked} validation photos: ${table}. It says what these trained networks use, not what one trained without a connection could do.` : ''));
+    this.tell(`${rows.length ? `${ladderSentence(Object.fromEntries(rows), this.known.checked)} ` : ''}Skip connections on: ${on.length === this.depth ? 'all' : on.join(', ') || 'none'}; the masks above are made with these: ${shares}.`);
+  }
+
+  // What the rungs of the order that was rebuilt last are worth.
+  table(rows) {
+    const {element} = this, key = this.deepestFirst ? 'ladder' : 'ladder_finest_first', line = (head, ...cells) => element('tr', {}, element('th', {scope: 'row'}, head), ...cells.map(text => element('td', {}, text)));
+    const names = ['skips on', ...rows.flatMap(([name]) => [`${name}: IoU`, 'boundary IoU'])].map(text => element('th', {scope: 'col'}, text));
+    return element('div', {className: 'pg-ladder'}, element('table', {}, element('caption', {}, `mean over ${this.known.checked} validation photos`), element('thead', {}, element('tr', {}, ...names)),
+      element('tbody', {}, ...rows[0][1][key].map(({skips}, i) => line(skips, ...rows.flatMap(([, row]) => [row[key][i].iou.toFixed(2), row[key][i].boundary.toFixed(2)]))))));
   }
 
   // Rung after rung: each in its thumbnail, the last one in the masks.
-  async rebuild(set) {
+  async rebuild(set, deepestFirst) {
     const {playground} = this, turn = ++this.busy, picture = playground.state.picture, steps = [];
-    for (const [name, gains] of ladder(this.depth)) for (const net of playground.nets()) {
+    this.deepestFirst = deepestFirst;
+    for (const [name, gains] of ladder(this.depth, deepestFirst)) for (const net of playground.nets()) {
       const {variant, size} = playground.state.results[net] ?? {};
       if (!variant) return;
       const found = await playground.networks.run(variant, playground.state.backend, this.toTensor(picture.squashed.get(size), size), gains);

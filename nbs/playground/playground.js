@@ -331,7 +331,7 @@ class Playground {
   constructor(root) {
     this.root = root;
     this.base = root.dataset.base;
-    this.state = {picture: null, variants: {a: 'mp-tr-bce', b: 'mp-tr-dice'}, results: {}, compare: false, asked: false, backend: 'wasm'};
+    this.state = {picture: null, variants: {a: 'mp-tr-bce', b: 'mp-ups-bce'}, results: {}, compare: false, chosen: false, asked: false, backend: 'wasm'};
     this.turn = 0;  // of predictions: an answer to an older question is dropped
     this.opening = 0;  // of pictures, likewise
     this.filming = false;
@@ -369,9 +369,8 @@ class Playground {
     const wanted = new URLSearchParams(location.search);
     for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
     const start = known(wanted.get('a'), state.variants.a, first).split('-'), named = Object.keys(FACTORS).map((factor, i) => wanted.get(factor) ?? start[i]);
-    const a = known(named.join('-'), start.join('-')), [down, up, loss] = this.variantOf(a).split('-'), view = wanted.get('view');
-    const b = known(wanted.has('b') ? wanted.get('b') : view === 'loupe' && [down, {tr: 'ups', ups: 'tr'}[up], loss].join('-'));
-    Object.assign(state, {variants: {a, b: b ?? known(state.variants.b, first)}, compare: Boolean(b)});
+    const a = known(named.join('-'), start.join('-')), view = wanted.get('view'), b = known(wanted.has('b') ? wanted.get('b') : view === 'loupe' && this.other(a));
+    Object.assign(state, {variants: {a, b: b ?? this.other(a)}, compare: Boolean(b), chosen: Boolean(b)});
     return {view, picture: samples.find(sample => sample.name === wanted.get('picture'))};
   }
 
@@ -431,7 +430,8 @@ class Playground {
     on('.pg-backend', 'change', () => this.update());
     on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
-    on('.pg-inside', 'toggle', e => { if (e.target.open) this.look(); else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
+    on('.pg-to-inside', 'click', () => this.lead());
+    on('.pg-inside', 'toggle', async e => { if (e.target.open) { await this.look(); this.show(); } else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
     on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.receive(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
@@ -460,7 +460,28 @@ class Playground {
     else box.open = true;  // and the event brings us here again
   }
 
+  // The way from the masks to the panel.
+  lead() {
+    const box = this.$('.pg-inside');
+    box.querySelector('summary').focus({preventScroll: true});
+    if (box.open) box.scrollIntoView();
+    else { this.leading = true; box.open = true; }
+  }
+
+  // What an opened panel says in short is in sight, as soon as there is something to say.
+  show() {
+    const box = this.$('.pg-inside'), said = box.querySelector('.pg-inside-said');
+    if (this.leading || (said && this.state.results.a && said.getBoundingClientRect().bottom > innerHeight)) box.scrollIntoView();
+    this.leading = false;
+  }
+
   looking() { return this.$('.pg-inside').open ? this.inside : null; }
+
+  // The network that differs in the up mode alone, or what there is: what a second network is at first, since the up modes are what the loupe shows.
+  other(name) {
+    const {models} = this.manifest, [down, up, loss] = this.variantOf(name).split('-');
+    return [[down, {tr: 'ups', ups: 'tr'}[up], loss].join('-'), ...Object.keys(models)].find(id => models[id]);
+  }
 
   // Puts a second network beside the first.
   second(variant) {
@@ -481,6 +502,7 @@ class Playground {
     const {variants} = this.state, parts = this.variantOf(variants[network]).split('-');
     parts[place] = level;
     this.state.variants[network] = parts.join('-');
+    if (network === 'b') this.state.chosen = true;  // and it stays when the first one changes
     this.update();
   }
 
@@ -547,6 +569,7 @@ class Playground {
   // Brings the page in step with the state: asks before the first download, loads, predicts, draws.
   async update() {
     const turn = ++this.turn, {state, manifest} = this, nets = this.nets();
+    if (!state.compare && !state.chosen) state.variants.b = this.other(state.variants.a);
     this.remember();
     this.labels();
     this.card();
@@ -602,7 +625,7 @@ class Playground {
     this.root.classList.toggle('pg-comparing', state.compare);
     const names = this.root.querySelectorAll('.pg-network .pg-name');
     names[0].textContent = `Network ${state.variants.a}`;
-    names[1].textContent = state.compare ? `Network ${state.variants.b}` : 'Compare with a second network';
+    names[1].textContent = state.compare ? `Network ${state.variants.b}` : `Compare with ${state.variants.b}`;
     this.$('.pg-view-control').hidden = !state.compare;
     this.check();
   }
@@ -622,6 +645,7 @@ class Playground {
       canvas.style.maxWidth = `${75 * canvas.width / canvas.height}vh`;  // a tall picture stays on the screen
     };
     const done = nets.every(n => results[n]);
+    this.$('.pg-leads').hidden = !done;
     this.$('.pg-save').disabled = !done;
     this.panel('input').hidden = true;
     this.panel('b').hidden = !state.compare;

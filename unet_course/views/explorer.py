@@ -10,17 +10,17 @@ import html
 
 import torch
 
-from ..experiments import CLAIMS, EXPERIMENTS, FACTORIAL, NAMES
+from ..experiments import CLAIMS, FACTORIAL, NAMES, Variant
 from ..factory import create_model
 from ..prediction import Segmenter, load_pretrained, predict
 from ..support.files import CourseError, course_folder
 from .album import (  # the whole of both modules is offered from here, too
     Picture, explorer_pictures, median_picture, small_picture, uploaded_picture)
 from .busy import busy_style
-from .inside import Gained, stages
+from .inside import Gained, ladder_meaning, stages
 from .panels import (
-    all_view, errors, explorer_panel, known_networks, ladder_view, loupe_view, mask_caption, paint,
-    place_in_test, readout_view, square_view, templates)
+    all_view, errors, explorer_panel, known_networks, ladder_view, loupe_view, mask_caption, note,
+    paint, place_in_test, readout_view, square_view, templates)
 
 # %% ../../nbs/workshop/views/explorer.ipynb #0f20000b
 class Side:
@@ -41,8 +41,8 @@ class Side:
             value=.5, min=0, max=1, step=.01, description='Threshold',
             style=dict(description_width='70px'))
         self.own, self.shown = widgets.HTML(), None
-        title = widgets.HTML(f'<b>{which.capitalize()} network</b>')
-        self.box = widgets.VBox([title, *self.toggles.values(), self.threshold, self.own],
+        self.which, self.title = which, widgets.HTML()
+        self.box = widgets.VBox([self.title, *self.toggles.values(), self.threshold, self.own],
                                 layout=dict(margin='0 6px 4px 0'))
 
     @property
@@ -53,7 +53,8 @@ class Side:
     def take_threshold(self,
         models: dict,  # variant id: Segmenter
     ):
-        "Set the threshold to the network's own, and mark it, if the network is another one now."
+        "Name the network; if it is another one now, set the threshold to its own, and mark it."
+        self.title.value = f'<b>{self.which.capitalize()} network: {self.variant}</b>'
         if self.variant == self.shown or self.variant not in models: return
         self.shown, own = self.variant, models[self.variant].threshold
         self.own.value = templates()[2].format(place=100 * own, own=own)
@@ -77,14 +78,17 @@ class InsidePanel:
         self.untrained = widgets.Checkbox(description='Untrained', indent=False)
         self.skips = [widgets.Checkbox(value=True, description=f'Skip {level}', indent=False,
                                        layout=dict(width='80px')) for level in range(depth, 0, -1)]
-        self.rebuild = widgets.Button(description=f'Rebuild {depth} to 1')
+        self.rebuild, self.rebuild_up = (widgets.Button(description=f'Rebuild {order}')
+                                         for order in (f'{depth} to 1', f'1 to {depth}'))
         self.all_on = widgets.Button(description='All on')
         self.places = widgets.HBox([self.row, self.column, self.untrained])
-        self.switches = widgets.HBox([*self.skips, self.rebuild, self.all_on],
+        self.switches = widgets.HBox([*self.skips, self.rebuild, self.rebuild_up, self.all_on],
                                      layout=dict(flex_flow='row wrap'))
-        self.shown = widgets.HTML()
-        body = widgets.VBox([self.view, self.places, self.switches, self.shown])
+        self.said, self.shown = widgets.HTML(), widgets.HTML()
+        body = widgets.VBox([self.said, self.view, self.places, self.switches, self.shown])
         self.opened = widgets.ToggleButton(description='Inside', icon='caret-right')
+        self.pointer = widgets.Button(description='Look inside')  # stands beside the toggles
+        self.pointer.on_click(lambda _: setattr(self.opened, 'value', True))
         self.box = widgets.VBox([self.opened, body]).add_class('uc-inside')
         self.arrange()
 
@@ -119,26 +123,34 @@ class InsidePanel:
         view, place = self.view.value, (self.row.value, self.column.value)
         image, segmenters = picture.image, {name: models[name] for name in chosen}
         if view == 'Skips':
-            hint = ('Switch a connection off and look at the masks above, '
-                    'or rebuild them from below.')
-            shown, said = kept.get('rungs', ('', hint))
+            size, depth = segmenters[chosen[0]].size, len(self.skips)
+            hint = ('Switch a skip connection off and look at the masks above, '
+                    'or rebuild them from none, in either order.')
+            shown, said = kept.get('rungs', (note(ladder_meaning(size, depth)), hint))
         elif view == 'Grey square': shown, said = square_view(segmenters, image, *place)
         elif view == 'All networks': shown, said = all_view(models, picture, known)
         else:
-            if self.untrained.value and view == 'Loupe':
-                def fresh(one):
-                    return Segmenter(create_model(one.model.config, seed=0).eval(), one.size)
-                segmenters = {f'{name}, untrained': fresh(one) for name, one in segmenters.items()}
-            squares = {name: one.square(image) for name, one in segmenters.items()}
-            if kept.get('seen', {}).keys() != squares.keys():
-                with torch.inference_mode():
-                    kept['seen'] = {name: stages(one.model, squares[name])
-                                    for name, one in segmenters.items()}
-            square = next(iter(squares.values()))[0].permute(1, 2, 0)
+            square = segmenters[chosen[0]].square(image)[0].permute(1, 2, 0)
+            if view == 'Loupe' and self.untrained.value:
+                segmenters = {f'untrained {name}': one for name, one in segmenters.items()}
+            if kept.get('seen', {}).keys() != segmenters.keys():
+                with torch.inference_mode(): kept['seen'] = self.passes(segmenters, image)
             pixels = (255 * square).round().byte().cpu().numpy()
             if view == 'Loupe': shown, said = loupe_view(kept['seen'], pixels, *place)
             else: shown, said = readout_view(kept['seen'], known)
-        self.shown.value = f'{shown}<p role="status">{html.escape(said)}</p>'
+        self.said.value = f'<p role="status">{html.escape(said)}</p>'
+        self.shown.value = shown
+
+    def passes(self,
+        segmenters: dict,  # name: Segmenter; 'untrained <name>': at random weights
+        image,  # a picture
+    ) -> dict:  # name: what `stages` gives
+        "Return one pass of each network."
+        def network(name, one):
+            fresh = name.startswith('untrained ')
+            return create_model(one.model.config, seed=0).eval() if fresh else one.model
+        return {name: stages(network(name, one), one.square(image))
+                for name, one in segmenters.items()}
 
 # %% ../../nbs/workshop/views/explorer.ipynb #d703c414
 class Explorer:
@@ -151,7 +163,8 @@ class Explorer:
         self.models, self.pictures, self.known = models, pictures, known_networks(models)
         self.picture, self.maps, self.kept = None, None, {}  # maps: variant: probabilities
         one, wide = next(iter(models.values())), dict(style=dict(description_width='70px'))
-        self.sides = [Side('first', EXPERIMENTS['exp1']), Side('second', EXPERIMENTS['exp2'])]
+        self.sides = [Side(which, Variant('mp', up, 'bce'))  # the loupe shows what the up mode does
+                      for which, up in (('first', 'tr'), ('second', 'ups'))]
         self.inside, self.panel = InsidePanel(one.size, len(one.model.down)), widgets.HTML()
         self.source = widgets.Dropdown(options=[*pictures, 'My own'], description='Source', **wide)
         self.choice = widgets.Dropdown(description='Picture', **wide)
@@ -159,7 +172,9 @@ class Explorer:
                                          layout=dict(width='auto'))
         self.strength = widgets.FloatSlider(value=.6, min=0, max=1, step=.1,
                                             description='Overlay', **wide)
-        own = widgets.VBox([self.source, self.choice, self.upload, self.strength])
+        leads = widgets.HTML('A mask is the end of the way. What did the network see before?')
+        own = widgets.VBox([self.source, self.choice, self.upload, self.strength, leads,
+                            self.inside.pointer])
         controls = widgets.HBox([*(side.box for side in self.sides), own],
                                 layout=dict(flex_flow='row wrap'))
         sheet = (course_folder('nbs') / 'playground/explorer.css').read_text(encoding='utf-8')
@@ -182,7 +197,7 @@ class Explorer:
                 ([inside.row, inside.column, inside.untrained], self.look),
                 (inside.skips, self.run), ([inside.view, inside.opened], self.turn)):
             for control in controls: control.observe(action, 'value')
-        inside.rebuild.on_click(self.climb)
+        for button in (inside.rebuild, inside.rebuild_up): button.on_click(self.climb)
         inside.all_on.on_click(self.all_on)
 
     def start(self):
@@ -273,10 +288,11 @@ class Explorer:
         if all(box.value for box in self.inside.skips): self.look()
         else: self.run()
 
-    def climb(self, _):
-        "Rebuild the skip connections from below."
+    def climb(self, button):
+        "Rebuild the skip connections, from below or from above."
         if self.maps is None: return
-        self.kept['rungs'] = ladder_view(self.chosen(), self.picture.image, self.known)
+        self.kept['rungs'] = ladder_view(self.chosen(), self.picture.image, self.known,
+                                         button is self.inside.rebuild)
         self.look()
 
     def all_on(self, _):

@@ -15,15 +15,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ..data import PET
 from ..datasets.synthetic import draw_pet
+from ..factory import create_model
 from ..prediction import find_weights, Segmenter
 from ..support.files import (
     CourseError, course_folder, package_folder, read_json, write_json)
 from ..support.pictures import open_photo
 from .export import export_all
+from .inside import loupe, stages
 from .panels import mask_iou
 
 # %% ../../nbs/workshop/views/page.ipynb #0d1e000a
@@ -90,6 +93,39 @@ def write_all(
             truth = squash(Image.open(out / sample['truth']).convert('L')) > 127
             sample['all']['iou'] = [round(mask_iou(mask, truth), 4) for mask in masks]
 
+# %% ../../nbs/workshop/views/page.ipynb #views_page_fresh
+@torch.inference_mode()
+def write_untrained(
+    out: Path,      # the page's folder
+    samples: list,  # from `write_samples`; each is told of what is stored for it
+    sources: dict,  # name of a network: a variant or the path of a weights file
+    side: int = 24,  # of the loupe, in pixels
+):
+    """Write what the loupe shows of the networks at random weights (seed 0), in 16 greys.
+
+    A row is a network, a column a stage of `LOUPE`; networks that differ in the loss share a row,
+    since they begin alike."""
+    models, rows = {}, {}
+    for name, source in sources.items():
+        one = Segmenter.load(find_weights(source))
+        key = json.dumps([one.model.config, one.size], sort_keys=True)
+        if key not in models:
+            models[key] = Segmenter(create_model(one.model.config, seed=0).eval(), one.size)
+        rows[name] = list(models).index(key)
+    place = min(one.size for one in models.values()) // 3
+    for sample in samples:
+        photo, file = open_photo(out / sample['file']), f"samples/{sample['name']}-untrained.png"
+        found = [loupe(stages(one.model, one.square(photo)), place, place, side)
+                 for one in models.values()]
+        greys = np.concatenate([np.concatenate([grey for grey, _ in row.values()], 1)
+                                for row in found])
+        few = Image.fromarray((greys // 16).astype(np.uint8), 'P')
+        few.putpalette([17 * k for k in range(16) for _ in range(3)])
+        few.save(out / file, optimize=True, bits=4)
+        ratios = [{stage: round(ratio, 4) for stage, (_, ratio) in row.items()} for row in found]
+        sample['untrained'] = dict(file=file, row=place, column=place, side=side, rows=rows,
+                                   ratios=ratios)
+
 # %% ../../nbs/workshop/views/page.ipynb #5e56fbac
 def model_row(
     path: Path,  # an ONNX file from `export_onnx`
@@ -143,6 +179,7 @@ def write_playground(
                     models={path.stem: model_row(path) for path in models},
                     samples=write_samples(out / 'samples'))
     write_all(out, manifest['samples'], dict(zip(manifest['models'], sources)))
+    write_untrained(out, manifest['samples'], dict(zip(manifest['models'], sources)))
     write_inside(out, manifest['models'])
     credits = [f"Networks: {row['credit']}, {row['licence']}"
                for row in manifest['models'].values() if row['credit']]
