@@ -364,14 +364,14 @@ export class Panel {
     const on = this.gains.map((g, i) => g ? i + 1 : 0).filter(Boolean).reverse(), rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
     if (!this.steps?.some(step => step.for === this.playground.state.picture)) this.steps = null;
     const parts = this.steps ? [this.element('div', {className: 'pg-loupe'}, ...this.steps.map(({name, values, size, net}) => this.figure(this.map(values, size), `${net}${name}`, `${net}skip connections: ${name}; probability of pet`)))] : [];
-    this.body.replaceChildren(...parts, this.hint(ladderMeaning(this.size, this.depth)), ...rows.length ? [this.table(rows)] : [],
+    this.body.replaceChildren(...parts, this.hint(ladderMeaning(this.size, this.depth)), ...rows.length ? [this.worth(rows)] : [],
       this.hint('This is what these trained networks use, not what a network trained without a connection could do.'));
     const shares = this.nets().map(net => `${this.model(net)} ${this.percent(this.playground.state.results[net].share)} pet`).join(', ');
     this.tell(`${rows.length ? `${ladderSentence(Object.fromEntries(rows), this.known.checked)} ` : ''}Skip connections on: ${on.length === this.depth ? 'all' : on.join(', ') || 'none'}; the masks above are made with these: ${shares}.`);
   }
 
   // What the rungs of the order that was rebuilt last are worth.
-  table(rows) {
+  worth(rows) {
     const {element} = this, key = this.deepestFirst ? 'ladder' : 'ladder_finest_first', line = (head, ...cells) => element('tr', {}, element('th', {scope: 'row'}, head), ...cells.map(text => element('td', {}, text)));
     const names = ['skips on', ...rows.flatMap(([name]) => [`${name}: IoU`, 'boundary IoU'])].map(text => element('th', {scope: 'col'}, text));
     return element('div', {className: 'pg-ladder'}, element('table', {}, element('caption', {}, `mean over ${this.known.checked} validation photos`), element('thead', {}, element('tr', {}, ...names)),
