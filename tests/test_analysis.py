@@ -203,6 +203,7 @@ def test_convergence_is_told_of_the_published_protocol_first():
     assert 'yes in the published protocol at 128 px (exp2 against exp1, seed 0: 2 epochs, 6 s against 4, 12 s); yes in the 24 runs' in said and '(-2.0 epochs' in said
     alone = faster(made_series(sooner=-1), {})
     assert 'published' not in alone and 'no, slower in the 24 runs' in alone
+    assert 'no difference in the 24 runs of the factorial at 128 px (every run after 4 epochs; ' in faster(made_series(), {})
 
 
 @pytest.mark.parametrize('old', [False, True])

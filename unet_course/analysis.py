@@ -213,7 +213,6 @@ def faster(
     published: dict,  # of `published_runs`
 ) -> str:
     "Return claim 1c in a sentence: the published protocol's exp2 against exp1, then the factorial."
-    time = {key: epochs_to(run.history) for key, run in (published | factorial.folders).items()}
     ours = np.array([[epochs_to(factorial.folders[seed, v.id].history) for v in FACTORIAL]
                      for seed in factorial.seeds])  # [seeds, 8, 2]
     theirs = {seed: [epochs_to(published[seed, EXPERIMENTS[name].id].history)
@@ -227,8 +226,10 @@ def faster(
                          for seed, (a, b) in theirs.items())
         lines.append(f'{sooner} in the {published_words(published)} (exp2 against exp1, {each})')
     word = leaning(epochs, ('no, slower', 'yes', 'no clear difference'))
-    lines.append(f'{word} in the {factorial.words} ({epochs["estimate"]:+.1f} epochs, '
-                 f'{epochs["low"]:+.1f} to {epochs["high"]:+.1f}; {seconds["estimate"]:+.0f} s, '
+    count = f'{epochs["estimate"]:+.1f} epochs, {epochs["low"]:+.1f} to {epochs["high"]:+.1f}'
+    if np.ptp(ours[..., 0]) == 0:  # no scatter, so no interval
+        word, count = 'no difference', f'every run after {ours[0, 0, 0]:.0f} epochs'
+    lines.append(f'{word} in the {factorial.words} ({count}; {seconds["estimate"]:+.0f} s, '
                  f'{seconds["low"]:+.0f} to {seconds["high"]:+.0f})')
     return f'Dice converges faster: {"; ".join(lines)}'
 
