@@ -93,7 +93,7 @@ def templates() -> list[str]:
 
 # %% ../../nbs/workshop/views/panels.ipynb #panels_table
 def note(
-    text: str,
+    text: str,  # plain words
 ) -> str:
     "Return HTML: a remark below pictures."
     return templates()[3].format(text=html.escape(text))
