@@ -193,8 +193,9 @@ export class Panel {
       if (this.view === 'loupe') {
         const input = element('input', {type: 'checkbox', checked: this.untrained, className: 'pg-untrained', onchange: () => this.train(!input.checked)});
         this.controls.lastChild.append(element('div', {className: 'pg-factor'}, element('label', {className: 'pg-pill'}, input, element('span', {}, 'Untrained'))));
-        if (!this.playground.state.compare) {
-          const other = this.playground.other(this.model('a')), up = this.playground.variantOf(other).split('-')[1];
+        const other = this.playground.other(this.model('a'));
+        if (!this.playground.state.compare && other !== this.model('a')) {
+          const up = this.playground.variantOf(other).split('-')[1];
           this.controls.lastChild.append(element('button', {type: 'button', className: 'pg-button pg-other', onclick: () => this.otherUp(other)}, `Compare with ${up}: ${other}`));
         }
       }
