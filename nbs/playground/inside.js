@@ -90,9 +90,9 @@ export function ladder(depth, deepestFirst = true) {
 export function ladderSentence(known, photos) {
   const points = x => `${x < 0 ? '-' : '+'}${Math.abs(x).toFixed(1)}`, apart = [];
   const said = Object.entries(known).map(([name, row]) => {
-    const [down, up] = ['ladder', 'ladder_finest_first'].map(key => row[key].map(rung => rung.iou)), first = 100 * (down[1] - down[0]), last = 100 * (up.at(-1) - up.at(-2));
+    const [down, up] = ['ladder', 'ladder_finest_first'].map(key => row[key].map(rung => rung.iou)), [together, first, last] = [[down.at(-1), down[0]], [down[1], down[0]], [up.at(-1), up.at(-2)]].map(([after, before]) => 100 * (after - before));
     apart.push(Math.abs(first - last) >= 1);
-    return `${name} ${down[0].toFixed(2)} without skips, ${down.at(-1).toFixed(2)} with all; its skip ${down.length - 1} adds ${points(first)} points as the first to come back, ${points(last)} as the last`;
+    return `all skips together add ${points(together)} points to ${name}, skip ${down.length - 1} ${points(first)} as the first to come back and ${points(last)} as the last`;
   });
   return `In short, mean IoU over ${photos} validation photos: ${said.join('; ')}. ${apart.some(Boolean) ? 'The order matters.' : 'The order hardly matters here.'}`;
 }
@@ -193,8 +193,9 @@ export class Panel {
       if (this.view === 'loupe') {
         const input = element('input', {type: 'checkbox', checked: this.untrained, className: 'pg-untrained', onchange: () => this.train(!input.checked)});
         this.controls.lastChild.append(element('div', {className: 'pg-factor'}, element('label', {className: 'pg-pill'}, input, element('span', {}, 'Untrained'))));
-        if (!this.playground.state.compare) {
-          const other = this.playground.other(this.model('a')), up = this.playground.variantOf(other).split('-')[1];
+        const other = this.playground.other(this.model('a'));
+        if (!this.playground.state.compare && other !== this.model('a')) {
+          const up = this.playground.variantOf(other).split('-')[1];
           this.controls.lastChild.append(element('button', {type: 'button', className: 'pg-button pg-other', onclick: () => this.otherUp(other)}, `Compare with ${up}: ${other}`));
         }
       }
@@ -311,7 +312,7 @@ export class Panel {
       const line = this.element('div', {className: 'pg-loupe'}, this.figure(cut, 'picture', `${name}: the picture under the loupe`));
       for (const [stage, ratio, grey] of found) {
         const text = gridWord(ratio);
-        line.append(this.figure(this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]), `${LOUPE[stage]}: ${text}`, `${name}, ${LOUPE[stage]}; grid ratio of the whole picture ${text}`));
+        line.append(this.figure(this.canvas(SIDE, SIDE, i => [grey[i], grey[i], grey[i]]), `${LOUPE[stage].replace('convolution', 'convo\u00adlution')}: ${text}`, `${name}, ${LOUPE[stage]}; grid ratio of the whole picture ${text}`));
       }
       parts.push(this.element('p', {className: 'pg-inside-name'}, name), line);
     }

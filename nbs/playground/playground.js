@@ -312,8 +312,8 @@ function paintBytes(canvas, bytes, size) {
 
 // ---- the page -----------------------------------------------------------------------------------------------------------------
 const FACTORS = {
-  down: {mp: 'Max pooling', str_conv: 'Strided conv'},
-  up: {tr: 'Transposed conv', ups: 'Nearest + conv'},
+  down: {mp: 'Max pooling (mp)', str_conv: 'Strided conv (str_conv)'},
+  up: {tr: 'Transposed conv (tr)', ups: 'Nearest + conv (ups)'},
   loss: {bce: 'Weighted BCE', dice: 'Dice'},
 };
 const percent = x => `${(100 * x).toFixed(1)} %`;
