@@ -172,7 +172,8 @@ class Explorer:
                                          layout=dict(width='auto'))
         self.strength = widgets.FloatSlider(value=.6, min=0, max=1, step=.1,
                                             description='Overlay', **wide)
-        leads = widgets.HTML('A mask is the end of the way. What did the network see before?')
+        leads = widgets.HTML('A mask is only the end. What comes before it?',
+                             layout=dict(width='300px'))
         own = widgets.VBox([self.source, self.choice, self.upload, self.strength, leads,
                             self.inside.pointer])
         controls = widgets.HBox([*(side.box for side in self.sides), own],
