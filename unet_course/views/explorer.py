@@ -172,8 +172,7 @@ class Explorer:
                                          layout=dict(width='auto'))
         self.strength = widgets.FloatSlider(value=.6, min=0, max=1, step=.1,
                                             description='Overlay', **wide)
-        leads = widgets.HTML('A mask is only the end. What comes before it?',
-                             layout=dict(width='300px'))
+        leads = widgets.HTML('What comes before the mask?')
         own = widgets.VBox([self.source, self.choice, self.upload, self.strength, leads,
                             self.inside.pointer])
         controls = widgets.HBox([*(side.box for side in self.sides), own],
