@@ -211,7 +211,7 @@ def loupe_view(
         rows = [(f'{name} picture', cut, f'{name}: picture')]
         rows += [(f'{name} {stage}', grey, f'{LOUPE[stage]}: {grid_word(ratio)}')
                  for stage, (grey, ratio) in found.items()]
-        parts.append(figures(rows, f'Loupe over {name}', least=90, most=620))
+        parts.append(figures(rows, f'Loupe over {name}', least=90, most=500))
     return ''.join(parts) + note(grid_meaning(side)), grid_sentence(ratios)
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0014
