@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT
 from unet_course import analysis
 from unet_course.analysis import (
-    EQUIVALENCE_MARGIN, anova, answers, blocky, both_lines, contrasts, faster, holm, lazy, plot_effects, plot_runs, share_word, sharper, verdicts)
+    EQUIVALENCE_MARGIN, anova, answers, blocky, both_lines, contrasts, faster, holm, lazy, near_edge, plot_effects, plot_runs, share_word, sharper, verdicts)
 from unet_course.experiments import CLAIMS, PROTOCOLS, RunConfig, Setting
 from unet_course.runs.factorials import Factorial
 from unet_course.runs.run_folder import RunFolder
@@ -158,6 +158,7 @@ def test_the_claims_in_words():
 
 def test_a_sentence_names_both_thresholds_and_both_verdicts_where_they_differ():
     up, down = made(effect=.02), made(effect=-.02)
+    assert [near_edge(dict(low=low, high=high)) != '' for low, high in ((.001, .0029996), (-.0031, .001), (-.003, .002), (.001, .0029))] == [True, False, True, False]
     differ, agree = both_lines(down, up)['loss'], both_lines(up, up)['loss']
     assert differ.startswith('Dice beats weighted BCE: contradicted at own thresholds (') and ', supported at 0.5 (' in differ
     assert agree.startswith('Dice beats weighted BCE: supported, at own thresholds (') and agree.count('supported') == 1
