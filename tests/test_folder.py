@@ -745,11 +745,12 @@ def test_runs_start_from_the_weights_that_are_given(tmp_path):
     from unet_course.runs.runner import make_trainer
     two_folders(tmp_path, 10)
     configs, pets, split, _ = own_runs(tmp_path, {}, init='mp-ups-bce', variants='mp-ups-dice,mp-ups-bce', seeds=[0, 1])
-    theirs = load_pretrained('mp', 'ups', 'bce').model.state_dict()
+    shipped = load_pretrained('mp', 'ups', 'bce')
+    theirs = shipped.model.state_dict()
     for config in configs:
         ours = make_trainer(config, pets, split, torch.device('cpu')).model.state_dict()
         assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
-    assert len(configs) == 4 and {config.setting.init for config in configs} == {'mp-ups-bce'} and pets.size == configs[0].setting.size == 96
+    assert len(configs) == 4 and {config.setting.init for config in configs} == {'mp-ups-bce'} and pets.size == configs[0].setting.size == shipped.size
 
 def test_ignored_pixels_do_not_count(tmp_path):
     from unet_course.runs.own_pictures import own_runs

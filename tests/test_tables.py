@@ -61,8 +61,8 @@ def test_rows_and_tables(finished):
     needed = 'variant seed protocol data width size border epochs val_accuracy val_loss test_accuracy test_iou test_dice device'.split()
     assert all(set(needed) <= row.keys() for row in rows)
     text = format_rows(rows)
-    header = '| Experiment | Downsampling | Upsampling | Loss | Val Accuracy | Val Loss | Test Accuracy | Test IoU | Test IoU, own threshold | Test Dice |'
-    assert header in text and 'exp1 `mp-tr-bce` | Max pooling | Transposed convolution | Weighted BCE' in text and 'cpu' in text and 'width 4' in text
+    header = '| Experiment | Test IoU, own threshold | Test IoU | Test Dice | Test Accuracy | Val Accuracy | Val Loss | Downsampling | Upsampling | Loss |'
+    assert header in text and '| exp1 `mp-tr-bce` | ' in text and '| Max pooling | Transposed convolution | Weighted BCE |' in text and 'cpu' in text and 'width 4' in text
     mean = np.mean([r['test_iou'] for r in rows[:2]])
     assert f'{mean:.4f} ± ' in text
     assert f'standard deviation of {pooled_std(rows)[0]:.4f}, pooled over the variants (1 degrees of freedom)' in text

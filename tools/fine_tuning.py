@@ -113,7 +113,7 @@ def main():
             options = SETS[name](folder)
             for init in (None, VARIANT):
                 configs, pets, split, report = own_runs(folder, options, variants=VARIANT, seeds=[int(s) for s in args.seeds.split(',')],
-                                                        init=init, steps=args.steps, width=16, size=96)
+                                                        init=init, steps=args.steps, width=16, size=load_pretrained(*VARIANT.split('-')).size)
                 if init is None:
                     print(report, flush=True)
                     rows.append(dict(set=name, arm='as it is', seed=None, steps=0, network=network, **untrained(pets, split, configs[0].setting.border)))

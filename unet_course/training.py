@@ -276,13 +276,15 @@ def plot_history(
 ):
     "Draw a panel a column and a curve a run; return the figure."
     import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, len(columns), figsize=(3 * len(columns), 2.4), squeeze=False)
-    for ax, column in zip(axes[0], columns):
+    wide = 2 if len(columns) == 4 else len(columns)  # four panels are two above two
+    high = -(-len(columns) // wide)
+    fig, axes = plt.subplots(high, wide, figsize=(3.6 * wide, 2.4 * high), squeeze=False)
+    for ax, column in zip(axes.flat, columns):
         for (name, history), style in zip(histories.items(), 9 * ['-', '--', '-.', ':']):
             epochs, values = zip(*((int(row['epoch']), float(row[column])) for row in history))
             ax.plot(epochs, values, style, label=name)
         ax.set(title=column.replace('_', ' '), xlabel='epoch')
         ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0][-1].legend(fontsize=7)
+    axes.flat[-1].legend(fontsize=7)
     fig.tight_layout()
     return fig

@@ -142,14 +142,14 @@ def setting_tables(
             down, up, loss = variant.split('-')
             table.append({
                 'Experiment': f'{aliases.get(variant, "")} `{variant}`'.strip(),
-                'Downsampling': NAMES.get(down, down), 'Upsampling': NAMES.get(up, up),
-                'Loss': NAMES.get(loss, loss),
+                'Test IoU, own threshold': spread(runs, 'test_iou_threshold', 1, 4),
+                'Test IoU': spread(runs, 'test_iou', 1, 4),
+                'Test Dice': spread(runs, 'test_dice', 1, 4),
+                'Test Accuracy': spread(runs, 'test_accuracy', 100, 2, ' %'),
                 'Val Accuracy': spread(runs, 'val_accuracy', 100, 2, ' %'),
                 'Val Loss': spread(runs, 'val_loss', 1, 4),
-                'Test Accuracy': spread(runs, 'test_accuracy', 100, 2, ' %'),
-                'Test IoU': spread(runs, 'test_iou', 1, 4),
-                'Test IoU, own threshold': spread(runs, 'test_iou_threshold', 1, 4),
-                'Test Dice': spread(runs, 'test_dice', 1, 4)})
+                'Downsampling': NAMES.get(down, down), 'Upsampling': NAMES.get(up, up),
+                'Loss': NAMES.get(loss, loss)})
         images = ''  # where the words do not tell two settings apart
         if titles.count(str(setting)) > 1:
             images = (f'{setting.train_images} training and {setting.test_images or "no"} '
