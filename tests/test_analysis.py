@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT
 from unet_course import analysis
 from unet_course.analysis import (
-    EQUIVALENCE_MARGIN, anova, answers, blocky, both_lines, contrasts, faster, holm, lazy, near_edge, plot_effects, plot_runs, share_word, sharper, verdicts)
+    EQUIVALENCE_MARGIN, anova, answers, blocky, both_lines, by_seed, contrasts, faster, holm, lazy, near_edge, plot_effects, plot_runs, share_word, sharper, verdict_of, verdicts)
 from unet_course.experiments import CLAIMS, PROTOCOLS, RunConfig, Setting
 from unet_course.runs.factorials import Factorial
 from unet_course.runs.run_folder import RunFolder
@@ -185,6 +185,28 @@ def made_series(seeds=3, size=128, data='pets', old=False, sharp=(0.01, -0.01), 
             arrays |= dict(test_grid=np.exp(np.full(5, power))) if old else dict(test_grid_power=np.tile(np.array([power, 0, 0, np.nan], np.float16), (5, 1)))
             folders[seed, v.id] = SimpleNamespace(history=history, arrays=arrays, has_arrays=True, setting=setting)
     return Factorial(rows, folders, tuple(range(seeds)))
+
+
+def test_the_seeds_alone_see_luck_that_the_runs_of_a_seed_share():
+    "The interval of five effects is SciPy's, and a verdict that it would turn is said in the sentence."
+    from scipy import stats
+    rng, dice = np.random.default_rng(3), np.array([v.loss == 'dice' for v in FACTORIAL])
+    drawn = np.array([.005, -.004, .002, -.001, -.002])[:, None]  # a seed's luck, for its BCE runs alone
+    luck = np.where(dice, 0, drawn)
+    values = .7 + luck + rng.normal(0, .0002, (5, 8))
+    each = values[:, dice].mean(1) - values[:, ~dice].mean(1)
+    expected = stats.ttest_1samp(each, 0).confidence_interval(.95)
+    loss, down, up = by_seed(values)
+    assert (loss['low'], loss['high']) == pytest.approx(tuple(expected)) and loss['estimate'] == pytest.approx(anova(values)[0]['estimate'])
+    assert verdicts(values)[0]['verdict'] == 'equivalent' and loss['verdict'] == 'not decided' and down['verdict'] == up['verdict'] == 'equivalent'
+    said = both_lines(values, values)
+    assert said['loss'].count(f'by the seeds alone {100 * loss["low"]:+.2f} to {100 * loss["high"]:+.2f}, not decided') == 2 and 'alone' not in said['down'] + said['up']
+    one, = {(row['verdict'], np.isnan(row['low'])) for row in by_seed(values[:1])}
+    assert one == ('not decided', True)
+
+
+@pytest.mark.parametrize('low, high, verdict', [(.0031, .01, 'supported'), (-.01, -.0031, 'contradicted'), (-.0029, .0029, 'equivalent'), (-.0031, .001, 'not decided'), (.001, .0031, 'not decided')])
+def test_where_an_interval_lies(low, high, verdict): assert verdict_of(low, high) == verdict
 
 
 def test_a_count_in_a_word(): assert [share_word(n, 4) for n in range(5)] == ['no', 'seldom', 'seldom', 'mostly', 'yes']

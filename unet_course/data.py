@@ -201,7 +201,7 @@ def mirror(
 AUGMENTATION = MappingProxyType(dict(  # a row of 0.5 changes nothing
     flip=.5,            # probability of a mirror image
     scale=(.8, 1.25),   # zoom, uniform in its logarithm
-    shift=.1,           # share of the side, either way, in x and in y
+    shift=.1,           # share of the input's side, either way, in x and in y
     rotation=15.,       # degrees, either way
     brightness=.2,      # factor 1 +- this
     contrast=.2,        # factor 1 +- this, about the image's mean

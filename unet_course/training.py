@@ -34,7 +34,7 @@ class Recipe:
     lr: float = 3e-3              # learning rate; the peak of the schedule if there is one
     adam_lr: float = 3e-3         # with 'muon': the rate of what AdamW trains beside it
     weight_decay: float = 1e-2    # of AdamW and Muon, on convolution weights only
-    schedule: str = 'one_cycle'   # 'one_cycle', 'linear' (a straight fall) or 'none'
+    schedule: str = 'one_cycle'   # 'one_cycle', 'linear' (straight up and down) or 'none'
     sizes: tuple = (1,)           # shares of the full side; the epochs are divided among them
     max_grad_norm: float | None = 1.0  # a longer gradient is shortened to it; None: never
     augmented: bool | str = True  # by all of `data.AUGMENTATION`, or by some: 'scale,shift'
