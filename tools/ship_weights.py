@@ -65,7 +65,8 @@ def main():
         figures = {part: summarise(keep_counts(measure(model, pets, split[part], *options), threshold)) for part in ('val', 'test')}
         plain = {k: config[k] for k in ('data', 'protocol', 'width', 'size', 'border', 'seed', 'amp')} | dict(epochs=setting.recipe.epochs)
         card[variant.id] = dict(setting=plain, trained=run.metrics['device'], **figures)
-        rows.append({'Variant': f'`{variant.id}`', 'Val IoU': f"{figures['val']['iou']:.4f}", 'Test IoU': f"{figures['test']['iou']:.4f}", 'Test Dice': f"{figures['test']['dice']:.4f}",
+        rows.append({'Variant': f'`{variant.id}`', 'Val IoU': f"{figures['val']['iou']:.4f}", 'Test IoU': f"{figures['test']['iou']:.4f}", 'Test IoU, own threshold': f"{figures['test']['iou_threshold']:.4f}",
+                     'Test Dice': f"{figures['test']['dice']:.4f}",
                      'Test Accuracy': f"{100 * figures['test']['accuracy']:.2f} %", 'KB': (target / f'{variant.id}.pth').stat().st_size // 1024})
         print(rows[-1], flush=True)
     write_json(card, target / 'card.json')
