@@ -16,7 +16,7 @@ from test_playground import MISSING, PLACE, Seen, browser, chromium, first_run, 
 from unet_course.factory import create_model
 from unet_course.prediction import Segmenter, load_pretrained
 from unet_course.support.pictures import open_photo
-from unet_course.views.inside import LOUPE, Gained, auc, grid_meaning, grid_ratio, grid_sentence, known_inside, ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names, stages, unpack_readouts
+from unet_course.views.inside import LOUPE, READOUT, Gained, auc, grid_meaning, grid_ratio, grid_sentence, known_inside, ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names, stages, unpack_readouts
 from unet_course.views.page import write_playground
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1200), pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
@@ -195,6 +195,7 @@ def test_readouts_are_pythons(page, seen):
         assert text == f'{name}, AUC {score:.2f}'
         ours = page.evaluate(f'''async i => {{ const {{readOut}} = await import('./inside.js'), r = document.querySelector('.playground').playground.state.results.a.readouts[i]; return [...readOut(r.data, r.dims, r)]; }}''', index)
         assert np.abs(np.array(ours) - read_out(seen['mp-tr-bce'][name][0], weights, bias).ravel()).max() < 1e-3, name
+    assert page.locator('.pg-inside-hint').inner_text() == READOUT
     label = page.locator('.pg-inside-view canvas').nth(4).get_attribute('aria-label')
     assert re.fullmatch(r'mp-tr-bce, bottleneck: 256 channels of \d+ × \d+, readout AUC 0\.\d\d', label)
     tops = [box['y'] for box in (figure.bounding_box() for figure in page.locator('.pg-u figure').all())]

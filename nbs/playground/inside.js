@@ -58,9 +58,13 @@ export function gridSentence(ratios) {
   return `In short, for the whole picture: ${said.join('; ')}.${tr.length && !tr.some(Boolean) ? ' So a transposed convolution (tr) need not leave one.' : ''}`;
 }
 
-export const gridMeaning = side => `Each number compares two patterns over the whole picture and all channels, not only over the ${side} × ${side} pixels shown: ` +
-  'the pattern that repeats every 2 pixels, and the next coarser one. 1: both are equally strong, no grid. ' +
-  `From ${GRID} on it is called a grid here. Near 0: neighbouring pixels are almost alike.`;
+export const gridMeaning = side => 'A transposed convolution (tr) writes four pixels for each coarse one, every one with a weight of its own, so a pattern may repeat every 2 pixels; ' +
+  `nearest + conv (ups) starts from four equal copies. Each number is a ratio over the whole picture and all channels, not only over the ${side} × ${side} pixels shown: ` +
+  `the strength of that pattern to that of the next coarser one. 1: both are equally strong, no grid. From ${GRID} on it is called a grid here. Near 0: neighbouring pixels are almost alike. ` +
+  'What the logits (the numbers that are cut to a mask) do not have, the mask does not show. And each network was trained once: a difference between two masks may be its luck.';
+
+export const READOUT = 'A readout is one weighted sum of the channels of a stage, fitted to say "pet". AUC is the chance that it puts a place of the pet above one of the background: ' +
+  '0.5 is guessing, 1 is perfect. It is a figure of many photos, not of this one.';
 
 // [{weights, bias, auc}] of each stage, from inside.json.
 export function unpackReadouts({weights, channels, scale, bias, auc}) {
@@ -356,7 +360,7 @@ export class Panel {
       }
       parts.push(this.element('div', {}, this.element('p', {className: 'pg-inside-name'}, result.variant), grid));
     }
-    this.body.replaceChildren(this.element('div', {className: 'pg-us'}, ...parts));
+    this.body.replaceChildren(this.element('div', {className: 'pg-us'}, ...parts), this.hint(READOUT));
     const rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
     this.tell(!rows.length ? '' : `In short: over ${this.known.checked} validation photos ${rows.map(([name, {readout: {auc}}]) => `the AUC of ${name} goes from ${auc[0].toFixed(2)} in the first encoder stage to ${auc[depth].toFixed(2)} in the bottleneck and ${auc.at(-1).toFixed(2)} in the last decoder stage`).join('; ')}.`);
   }

@@ -22,8 +22,8 @@ from ..support.files import course_folder, package_folder, read_json
 from .album import Picture
 from .export import hash_of
 from .inside import (
-    LOUPE, Gained, far_share, grey_square, grid_meaning, grid_sentence, grid_word, known_inside,
-    ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names, unpack_readouts)
+    LOUPE, READOUT, Gained, far_share, grey_square, grid_meaning, grid_sentence, grid_word,
+    known_inside, ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names, unpack_readouts)
 
 # %% ../../nbs/workshop/views/panels.ipynb #82d6d7a3
 LOOKS = dict(  # colour, direction of the stripes
@@ -240,7 +240,7 @@ def readout_view(
         first, middle, last = (kept[stage][2] for stage in (names[0], 'bottleneck', names[-1]))
         said.append(f'the AUC of {name} goes from {first:.2f} in the first encoder stage '
                     f'to {middle:.2f} in the bottleneck and {last:.2f} in the last decoder stage')
-    return ''.join(parts), f'In short: {"; ".join(said)}.'
+    return ''.join(parts) + note(READOUT), f'In short: {"; ".join(said)}.'
 
 # %% ../../nbs/workshop/views/panels.ipynb #0e1f0015
 def ladder_view(
