@@ -21,9 +21,10 @@ from ..prediction import Segmenter, predict
 from ..support.files import course_folder, package_folder, read_json
 from .album import Picture
 from .export import hash_of
-from .inside import (
+from unet_course.views.inside import (
     LOUPE, READOUT, Gained, far_share, grey_square, grid_meaning, grid_sentence, grid_word,
-    known_inside, ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names, unpack_readouts)
+    known_inside, ladder, ladder_meaning, ladder_sentence, loupe, read_out, stage_names,
+    unpack_readouts)
 
 # %% ../../nbs/workshop/views/panels.ipynb #82d6d7a3
 LOOKS = dict(  # colour, direction of the stripes
