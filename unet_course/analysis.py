@@ -99,8 +99,8 @@ def holm(
 
 # %% ../nbs/06_analysis.ipynb #edd5437c
 def verdict_of(
-    low: float,   # the ends of an interval, of IoU
-    high: float,
+    low: float,   # the lower end of an interval, of IoU
+    high: float,  # and the upper one
     margin: float = EQUIVALENCE_MARGIN,  # differences within it are called equal
 ) -> str:
     "Return 'equivalent', 'supported', 'contradicted' or, across an edge, 'not decided'."
