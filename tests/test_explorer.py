@@ -3,6 +3,7 @@ import base64
 import datetime
 import io
 import re
+import threading
 import time
 from html.parser import HTMLParser
 
@@ -140,6 +141,26 @@ def widget(segmenters, drawn):
     controls = {w.description: w for w in reversed(named)}
     controls['Picture'].value = 'a'
     return controls, named, box
+
+
+def test_two_changes_at_once_are_drawn_one_after_the_other(widget, segmenters, drawn, monkeypatch):
+    "A kernel may answer two controls in two threads; what stays is what both of them say."
+    _, named, box = widget
+    running, begun = [], threading.Event()
+    def slow(model, image):
+        running.append(+1)
+        begun.set()
+        assert sum(running) == 1
+        time.sleep(.1)
+        running.append(-1)
+        return predict(model, image)
+    monkeypatch.setattr(explorer, 'predict', slow)
+    first = threading.Thread(target=setattr, args=([w for w in named if w.description == 'Up'][0], 'value', 'ups'))
+    first.start()
+    assert begun.wait(10)
+    [w for w in named if w.description == 'Loss'][0].value = 'dice'
+    first.join(10)
+    assert box.children[1].value == expected(segmenters, drawn, 'mp-ups-dice', 'mp-ups-bce') and sum(running) == 0
 
 
 def expected(segmenters, picture, *names, strength=.6, **cuts):

@@ -4,6 +4,8 @@ import itertools
 import re
 import subprocess
 import sys
+import threading
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 from unet_course.blocks import DOWNSAMPLE, UPSAMPLE
 from unet_course.factory import UNet, count_macs, count_parameters, create_model, macs_by_module, pad_to_multiple
 from unet_course.support.text import markdown_table
+from unet_course.views import architecture
 from unet_course.views.architecture import architecture_explorer, architecture_report, architecture_twin, draw_unet, short_number, stage_table
 
 MODES = list(itertools.product(['mp', 'str_conv', 'str_conv_bn'], ['tr', 'ups']))
@@ -258,6 +261,26 @@ def test_explorer_shows_the_report():
     down.value, up.value = 'str_conv', 'ups'
     assert drawing.value == architecture_report(dict(base_width=4, downsample_mode='str_conv', upsample_mode='ups'), 16)
     for control in ('down', 'up', 'width'): assert f'.uc-architecture-{control} ' in style.value  # while the kernel is busy: tests/test_browser.py
+
+
+def test_two_changes_at_once_are_drawn_one_after_the_other(monkeypatch):
+    "A kernel may answer two controls in two threads; what stays is what both of them say."
+    made, begun = [], threading.Event()
+    def report(config, size):
+        made.append('begun')
+        begun.set()
+        time.sleep(.5 if len(made) == 1 else .01)  # the first drawing takes longer
+        made.append('{downsample_mode}-{upsample_mode}'.format(**config))
+        return made[-1]
+    box = architecture_explorer(size=16)
+    monkeypatch.setattr(architecture, 'architecture_report', report)
+    down, up, _, drawing, _ = box.children
+    first = threading.Thread(target=setattr, args=(up, 'value', 'ups'))
+    first.start()
+    assert begun.wait(10)
+    down.value = 'str_conv'
+    first.join(10)
+    assert made[0::2] == ['begun'] * 2 and drawing.value == 'str_conv-ups', made
 
 
 class Page(HTMLParser):

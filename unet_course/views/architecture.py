@@ -17,7 +17,7 @@ import torch
 from ..blocks import DOWNSAMPLE, UPSAMPLE
 from ..factory import UNet, count_parameters, create_model, macs_by_module
 from ..support.text import cell_text
-from .busy import busy_style
+from .busy import busy_style, one_at_a_time
 
 # %% ../../nbs/workshop/views/architecture.ipynb #e8c9d5de
 def stage_table(
@@ -168,6 +168,7 @@ def architecture_explorer(
     width = widgets.Dropdown(options=values['width'], value=64, description='Width')
     drawing, style = widgets.HTML(), widgets.HTML(busy_style('uc-architecture', values))
     drawing.add_class('uc-drawn')
+    @one_at_a_time
     def show(*_):
         config = dict(downsample_mode=down.value, upsample_mode=up.value, base_width=width.value)
         drawing.value = architecture_report(config, size)

@@ -16,7 +16,7 @@ from ..prediction import Segmenter, load_pretrained, predict
 from ..support.files import CourseError, course_folder
 from .album import (  # the whole of both modules is offered from here, too
     Picture, explorer_pictures, median_picture, small_picture, uploaded_picture)
-from .busy import busy_style
+from .busy import busy_style, one_at_a_time
 from .inside import Gained, ladder_meaning, stages
 from .panels import (
     all_view, errors, explorer_panel, known_networks, ladder_view, loupe_view, mask_caption, note,
@@ -212,6 +212,7 @@ class Explorer:
         "Return the networks that the toggles say, each once."
         return {side.variant: self.models[side.variant] for side in self.sides}
 
+    @one_at_a_time
     def pick(self, *_, name=None):
         "Another source: offer its pictures and load one of them."
         own, names = self.source.value == 'My own', list(self.pictures.get(self.source.value, ()))
@@ -223,6 +224,7 @@ class Explorer:
         self.choice.observe(self.load, 'value')
         self.load()
 
+    @one_at_a_time
     def load(self, *_):
         "Another picture: open it and run the networks on it."
         self.picture = self.maps = None
@@ -240,6 +242,7 @@ class Explorer:
             self.run()
         except (ValueError, OSError) as error: self.alert(str(error))
 
+    @one_at_a_time
     def change(self, *_):
         "Another network: its own threshold, and a pass."
         for side in self.sides:
@@ -248,6 +251,7 @@ class Explorer:
             side.threshold.observe(self.draw, 'value')
         self.run()
 
+    @one_at_a_time
     def run(self, *_):
         "Run the networks, and draw."
         self.maps, self.kept = None, {}
@@ -268,6 +272,7 @@ class Explorer:
         "Say it in place of the masks."
         self.panel.value = f'<p role="alert">{html.escape(text)}</p>'
 
+    @one_at_a_time
     def draw(self, *_):
         "Draw the masks at their thresholds."
         if self.maps is None: return
@@ -277,17 +282,20 @@ class Explorer:
             if name in self.known and cuts[name] == self.models[name].threshold}
         self.panel.value = explorer_panel(self.picture, self.maps, cuts, self.strength.value, known)
 
+    @one_at_a_time
     def look(self, *_):
         "Draw the view of the inside, if somebody looks."
         self.inside.arrange()
         if self.inside.open and self.maps is not None:
             self.inside.draw(self.models, [*self.chosen()], self.picture, self.kept, self.known)
 
+    @one_at_a_time
     def turn(self, *_):
         "Another view, or the panel opened or closed: new masks only if a connection is off."
         if all(box.value for box in self.inside.skips): self.look()
         else: self.run()
 
+    @one_at_a_time
     def climb(self, button):
         "Rebuild the skip connections, from below or from above."
         if self.maps is None: return
@@ -295,6 +303,7 @@ class Explorer:
                                          button is self.inside.rebuild)
         self.look()
 
+    @one_at_a_time
     def all_on(self, _):
         "Switch every connection on, with one pass for all of them."
         for box in self.inside.skips: box.unobserve(self.run, 'value')
