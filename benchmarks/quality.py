@@ -146,7 +146,7 @@ def line(name: str, runs: list[dict], **more) -> dict:
 def against_the_old(device, tiny: bool, size: int) -> dict:
     "Ours, `tuned` and, at 64 px, `course`: a round is one variant and one seed."
     names = [OURS, *(OLD if size < 128 else OLD[:1])]
-    rounds = [(v, s) for s in ((100, 101) if size < 128 else (100,)) for v in ('exp1', 'exp4')]
+    rounds = [(v, s) for s in (100, 101) for v in ('exp1', 'exp4')]
     runs = [{name: run_ours(name, variant, seed, size, tiny, device) for name in names} for variant, seed in rounds]
     rows = {name: line(name, [r[name] for r in runs]) for name in names}
     ratios = [ratio(rows[OURS], rows[old], {'tuned': 3.0, 'course': 1.0}[old], 'times less training') for old in names[1:]]

@@ -47,7 +47,7 @@ def small_network():
 def weights(tmp_path_factory):
     path, model = tmp_path_factory.mktemp('run') / 'best.pth', small_network()
     save_weights(path, model.state_dict(), SETTING | dict(model=model.config))
-    (path.parent / 'metrics.json').write_text(json.dumps(dict(test=dict(images=7, iou=.5, dice=.6, accuracy=.7))))
+    (path.parent / 'metrics.json').write_text(json.dumps(dict(test=dict(images=7, iou_threshold=.55, iou=.5, dice=.6, accuracy=.7))))
     return path
 
 

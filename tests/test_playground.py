@@ -374,7 +374,7 @@ def test_threshold_and_overlay(page):
         shares.append(share)
     assert shares == sorted(shares, reverse=True) and shares[0] > shares[2]
     page.get_by_role('button', name='use it').click()
-    assert page.locator('.pg-threshold-value').inner_text() == page.locator('.pg-card tr', has_text='Threshold').locator('td').inner_text().split()[0][:4]
+    assert page.locator('.pg-threshold-value').inner_text() == page.locator('.pg-card tr', has_text='chosen on validation').locator('td').inner_text().split()[0][:4]
     page.locator('.pg-overlay').fill('0')
     assert page.locator('.pg-overlay-value').inner_text() == '0 %'
     assert page.evaluate("document.querySelector('[data-panel=a] canvas').toDataURL()") != before
@@ -412,7 +412,7 @@ def test_the_card_is_what_the_package_says(page):
         for factor, level in zip(('down', 'up', 'loss'), name.split('-')): page.locator(f'[name=pg-a-{factor}][value={level}]').check()
         text, model = page.locator('.pg-card').inner_text(), load_pretrained(*name.split('-'))
         test = card[name]['test']
-        for expected in (f'{count_parameters(model.model):,}', f'{count_macs(model.model, model.size) / 1e6:,.0f} M', f'{test["iou"]:.4f}', f'{test["dice"]:.4f}', f'{100 * test["accuracy"]:.2f} %', 'CC BY-SA 4.0', f'{test["images"]:,} images', name):
+        for expected in (f'{count_parameters(model.model):,}', f'{count_macs(model.model, model.size) / 1e6:,.0f} M', f'{test["iou_threshold"]:.4f}', f'{test["iou"]:.4f}', f'{test["dice"]:.4f}', f'{100 * test["accuracy"]:.2f} %', 'CC BY-SA 4.0', f'{test["images"]:,} images', name):
             assert expected in text, (name, expected, text)
 
 

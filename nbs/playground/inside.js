@@ -196,7 +196,7 @@ export class Panel {
       this.controls.append(this.thumb, element('div', {className: 'pg-inside-sliders'}, slider('across', 'column'), slider('down', 'row')));
       if (this.view === 'loupe') {
         const input = element('input', {type: 'checkbox', checked: this.untrained, className: 'pg-untrained', onchange: () => this.train(!input.checked)});
-        this.controls.lastChild.append(element('div', {className: 'pg-factor'}, element('label', {className: 'pg-pill'}, input, element('span', {}, 'Untrained'))));
+        this.controls.lastChild.append(element('div', {className: 'pg-factor'}, element('label', {className: 'pg-pill'}, input, element('span', {}, 'Untrained (random weights)'))));
         const other = this.playground.other(this.model('a'));
         if (!this.playground.state.compare && other !== this.model('a')) {
           const up = this.playground.variantOf(other).split('-')[1];

@@ -698,13 +698,14 @@ class Playground {
   }
 
   card() {
-    const {models} = this.manifest, nets = this.nets(), rows = nets.map(n => models[this.state.variants[n]]).filter(Boolean);
-    const line = (name, value) => element('tr', {}, element('th', {scope: 'row'}, name), ...rows.map(r => element('td', {}, value(r) ?? '–')));
+    const {models} = this.manifest, nets = this.nets(), rows = nets.map(n => models[this.state.variants[n]]), some = rows.find(r => r?.test);
+    const line = (name, value) => element('tr', {}, element('th', {scope: 'row'}, name), ...rows.map(r => element('td', {}, (r && value(r)) ?? '–')));
     const head = element('tr', {}, element('th', {scope: 'col'}, 'Model card'), ...nets.map(n => element('th', {scope: 'col'}, `${this.state.compare ? n.toUpperCase() + ' ' : ''}${this.state.variants[n]}`)));
     const table = element('table', {}, element('thead', {}, head), element('tbody', {},
       line('Parameters', r => counted.format(r.parameters)), line(`Multiply-adds`, r => `${counted.format(Math.round(r.macs / 1e6))} M at ${r.size} × ${r.size}`), line('File', r => `${(r.bytes / 1e6).toFixed(1)} MB, ONNX`),
-      line(`Test IoU${rows[0]?.test ? `, ${counted.format(rows[0].test.images)} images` : ''}`, r => r.test?.iou.toFixed(4)), line('Test Dice', r => r.test?.dice.toFixed(4)), line('Test accuracy', r => r.test && `${(100 * r.test.accuracy).toFixed(2)} %`),
-      line('Threshold chosen on validation', r => r.threshold && element('span', {}, r.threshold.toFixed(2), element('button', {type: 'button', className: 'pg-use', onclick: () => { this.$('.pg-threshold').value = r.threshold; this.draw(); }}, 'use it'))), line('Training', r => [r.setting, r.seed && `seed ${r.seed}`].filter(Boolean).join(', ')), line('Licence', r => r.licence)));
+      line(`Test IoU at its own threshold${some ? `, ${counted.format(some.test.images)} images` : ''}`, r => r.test?.iou_threshold?.toFixed(4)), line('Test IoU at 0.5', r => r.test?.iou.toFixed(4)),
+      line('Test Dice at 0.5', r => r.test?.dice.toFixed(4)), line('Test accuracy at 0.5', r => r.test && `${(100 * r.test.accuracy).toFixed(2)} %`),
+      line('Own threshold, chosen on validation', r => r.threshold && element('span', {}, r.threshold.toFixed(2), element('button', {type: 'button', className: 'pg-use', onclick: () => { this.$('.pg-threshold').value = r.threshold; this.draw(); }}, 'use it'))), line('Training', r => [r.setting, r.seed && `seed ${r.seed}`].filter(Boolean).join(', ')), line('Licence', r => r.licence)));
     this.$('.pg-card').replaceChildren(table);
   }
 

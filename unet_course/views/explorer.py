@@ -75,7 +75,7 @@ class InsidePanel:
         self.row, self.column = (
             widgets.IntSlider(value=size // 3, min=0, max=most, description=name, **wide)
             for name in ('Down', 'Across'))
-        self.untrained = widgets.Checkbox(description='Untrained', indent=False)
+        self.untrained = widgets.Checkbox(description='Untrained (random weights)', indent=False)
         self.skips = [widgets.Checkbox(value=True, description=f'Skip {level}', indent=False,
                                        layout=dict(width='80px')) for level in range(depth, 0, -1)]
         self.rebuild, self.rebuild_up = (widgets.Button(description=f'Rebuild {order}')

@@ -150,7 +150,8 @@ def check_onnx(
     return worst
 
 # %% ../../nbs/workshop/views/export.ipynb #c1d0e0f0
-FIGURES = ('images', 'iou', 'dice', 'accuracy')  # of the test split, that a file carries
+FIGURES = (  # of the test split, that a file carries
+    'images', 'iou_threshold', 'iou', 'dice', 'accuracy')
 LICENCES = dict(  # of weights, by what they were trained on
     pets=('CC BY-SA 4.0',
           'trained on Oxford-IIIT Pet, Parkhi, Vedaldi, Zisserman, Jawahar, CVPR 2012'),
@@ -200,7 +201,7 @@ def describe_model(
 def test_figures(
     path: Path,           # of a weights file
     variant: str | None,  # its variant's id
-) -> dict | None:  # images, iou, dice, accuracy
+) -> dict | None:  # those of `FIGURES`
     "Return the weights' test figures: of the package's card, or of the metrics.json beside them."
     folder = Path(path).resolve().parent
     if folder == package_folder() / 'weights':
