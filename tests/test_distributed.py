@@ -141,6 +141,17 @@ def test_the_command_in_two_processes_writes_once_and_goes_on_after_a_kill(tmp_p
     assert result(tmp_path / 'a/out') == result(tmp_path / 'b/out')
 
 
+def test_what_happens_on_the_way_out_does_not_end_a_run_badly(tmp_path):
+    "PyTorch leaves threads of a process group behind, which now and then abort the process when Python takes itself down."
+    code = "import atexit, os, sys; atexit.register(os.abort); from unet_course import cli; cli.main(sys.argv[1:])"
+    port, words = free_port(), [str(word) for word in run_words(tmp_path / 'out')]
+    both = [subprocess.Popen([sys.executable, '-c', code, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | dict(
+        WORLD_SIZE='2', RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), OMP_NUM_THREADS='1')) for rank in range(2)]
+    said = [run.communicate(timeout=120)[0] for run in both]
+    assert [run.returncode for run in both] == [0, 0], said
+    assert '| Experiment |' in said[0] and said[1] == ''
+
+
 def test_an_error_in_the_first_process_ends_both(tmp_path):
     (folder := tmp_path / 'a/out/synthetic-course-w4-32px-2ep/mp-tr-dice/seed0').mkdir(parents=True)
     (folder / 'config.json').write_text('{')
