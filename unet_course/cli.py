@@ -260,7 +260,7 @@ def main(
         if args.debug: traceback.print_exc()
         print(f'unet-course: error: {line}', file=sys.stderr)
         code = 2
-    if int(os.environ.get('WORLD_SIZE', 1)) > 1:  # one of the processes that torchrun started
+    if args.command == 'run' and int(os.environ.get('WORLD_SIZE', 1)) > 1:  # by torchrun
         for stream in (sys.stdout, sys.stderr): stream.flush()
         os._exit(code)  # the group's threads outlive it, and may abort an ordinary way out
     sys.exit(code)
