@@ -73,10 +73,10 @@ GRIDS = [
     ({'mp-tr-bce': (1, 1), 'mp-tr-dice': (3, 1)}, 'mp-tr-bce has no grid in its last up block (1.00) and none in its logits (1.00); mp-tr-dice has a grid in its last up block (3.00) but none in its logits (1.00).'),
     ({'mp-ups-bce': (.5, 1)}, 'mp-ups-bce has no grid in its last up block (0.50) and none in its logits (1.00).')]
 LADDERS = [
-    ({'a': ([.5, .62, .7, .74], [.5, .5, .6, .74])}, 'all skips together add +24.0 points to a, skip 3 +12.0 as the first to come back and +14.0 as the last. The order matters.'),
+    ({'a': ([.5, .62, .7, .74], [.5, .5, .6, .74])}, 'a has 0.50 without skips and 0.74 with all; its skip 3 adds +12.0 points as the first that is switched on, +14.0 as the last. The order matters.'),
     ({'a': ([.5, .6, .7], [.5, .605, .7]), 'b': ([.5, .6, .49], [.5, .6, .49])},
-     'all skips together add +20.0 points to a, skip 2 +10.0 as the first to come back and +9.5 as the last; all skips together add -1.0 points to b, skip 2 +10.0 as the first to come back and -11.0 as the last. The order matters.'),
-    ({'a': ([.5, .6, .7], [.5, .605, .7])}, 'all skips together add +20.0 points to a, skip 2 +10.0 as the first to come back and +9.5 as the last. The order hardly matters here.')]
+     'a has 0.50 without skips and 0.70 with all; its skip 2 adds +10.0 points as the first that is switched on, +9.5 as the last; b has 0.50 without skips and 0.49 with all; its skip 2 adds +10.0 points as the first that is switched on, -11.0 as the last. The order matters.'),
+    ({'a': ([.5, .6, .7], [.5, .605, .7])}, 'a has 0.50 without skips and 0.70 with all; its skip 2 adds +10.0 points as the first that is switched on, +9.5 as the last. The order hardly matters here.')]
 
 
 def grids(rows): return {name: dict(up1=float(up), conv1=1., decoder1=1., logits=float(logits)) for name, (up, logits) in rows.items()}

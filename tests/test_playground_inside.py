@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import ROOT
 from test_inside import GRIDS, LADDERS, grids, ladders
-from test_playground import MISSING, PLACE, Seen, browser, chromium, first_run, keep_screenshot, page, predicted, ready, server  # noqa: F401
+from test_playground import MISSING, PLACE, Seen, browser, chromium, first_run, held, keep_screenshot, page, predicted, ready, server  # noqa: F401
 from unet_course.factory import create_model
 from unet_course.prediction import Segmenter, load_pretrained
 from unet_course.support.pictures import open_photo
@@ -255,6 +255,9 @@ def test_the_grey_square(page):
     page.locator('.pg-inside-row').focus()
     page.keyboard.press('End')
     page.wait_for_function('old => document.querySelector(".pg-inside-said").textContent !== old', arg=text)
+    page.locator('.pg-compare').check()  # and of the second network, under its name
+    page.wait_for_function('() => document.querySelectorAll(".pg-pair").length === 2')
+    assert all(f'0.1 in {name}, ' in said(page, 'change by more than') for name in page.locator('.pg-inside-view .pg-inside-name').all_inner_texts())
 
 
 def test_a_link_opens_a_view(page, server):
@@ -298,6 +301,21 @@ def test_the_address_follows_the_page_and_the_page_the_address(page, server):
     page.goto(server + 'index.html#view=nonsense&up=nonsense')
     ready(page)
     assert page.evaluate(state)[0] == 'mp-tr-bce' and page.locator('[name=pg-inside]:checked').get_attribute('value') == 'loupe'
+
+
+def test_a_link_during_a_prediction_is_answered_and_the_older_question_is_not(page):
+    "The older question's network comes while the link's picture is on its way."
+    first_run(page)
+    with held(page, '**/coffee.jpg'):
+        with held(page, '**/mp-ups-bce.onnx'):
+            page.locator('[name=pg-a-up][value=ups]').check()
+            page.evaluate("location.hash = '#down=mp&up=tr&loss=dice&b=mp-ups-bce&picture=coffee'")
+            page.wait_for_function("document.querySelector('.playground').playground.state.variants.a === 'mp-tr-dice'")
+        page.wait_for_function("document.querySelector('.playground').playground.networks.sessions.has('wasm mp-ups-bce')")
+        page.evaluate("document.querySelector('.playground').playground.networks.last.then(() => null)")
+    predicted(page, 'a', 'mp-tr-dice')
+    predicted(page, 'b', 'mp-ups-bce')
+    assert page.locator('[role=alert]').is_hidden() and page.locator('.pg-ask').is_hidden()
 
 
 def test_all_networks_are_stored_for_the_samples(page, folder):

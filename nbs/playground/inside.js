@@ -94,9 +94,9 @@ export function ladder(depth, deepestFirst = true) {
 export function ladderSentence(known, photos) {
   const points = x => `${x < 0 ? '-' : '+'}${Math.abs(x).toFixed(1)}`, apart = [];
   const said = Object.entries(known).map(([name, row]) => {
-    const [down, up] = ['ladder', 'ladder_finest_first'].map(key => row[key].map(rung => rung.iou)), [together, first, last] = [[down.at(-1), down[0]], [down[1], down[0]], [up.at(-1), up.at(-2)]].map(([after, before]) => 100 * (after - before));
+    const [down, up] = ['ladder', 'ladder_finest_first'].map(key => row[key].map(rung => rung.iou)), [first, last] = [[down[1], down[0]], [up.at(-1), up.at(-2)]].map(([after, before]) => 100 * (after - before));
     apart.push(Math.abs(first - last) >= 1);
-    return `all skips together add ${points(together)} points to ${name}, skip ${down.length - 1} ${points(first)} as the first to come back and ${points(last)} as the last`;
+    return `${name} has ${down[0].toFixed(2)} without skips and ${down.at(-1).toFixed(2)} with all; its skip ${down.length - 1} adds ${points(first)} points as the first that is switched on, ${points(last)} as the last`;
   });
   return `In short, mean IoU over ${photos} validation photos: ${said.join('; ')}. ${apart.some(Boolean) ? 'The order matters.' : 'The order hardly matters here.'}`;
 }
@@ -401,21 +401,25 @@ export class Panel {
   }
 
   async square() {
-    const {playground, size, row, column} = this, turn = ++this.busy, net = 'a', {variant, logits} = playground.state.results[net], picture = playground.state.picture, side = SIDE;
+    const {playground, size, row, column} = this, turn = ++this.busy, {picture, results} = playground.state, side = SIDE, parts = [], said = [];
     const hidden = hide(this.toTensor(this.bytes(), size), size, row, column, side);
-    const found = await playground.networks.run(variant, playground.state.backend, hidden);
-    if (turn !== this.busy || playground.state.picture !== picture || this.view !== 'square') return;
-    const change = found.logits.map((v, i) => this.sigmoid(v) - this.sigmoid(logits[i]));
-    let near = 0, far = 0;
-    change.forEach((v, i) => {
-      const y = Math.floor(i / size), x = i % size, out = y < row - side || y >= row + 2 * side || x < column - side || x >= column + 2 * side;
-      if (Math.abs(v) > .1) { near += 1; far += out; }
-    });
     const colours = v => v < 0 ? [255 * (1 + v), 255 * (1 + .7 * v), 255] : [255, 255 * (1 - .55 * v), 255 * (1 - v)];
-    this.body.replaceChildren(this.element('div', {className: 'pg-loupe pg-pair'},
-      this.figure(this.canvas(size, size, i => [0, 1, 2].map(c => 255 * hidden[c * size * size + i])), 'the picture with its square'),
-      this.figure(this.canvas(size, size, i => colours(change[i])), 'change of the probability: orange more pet, blue less')));
-    this.tell(`In short: ${this.percent(near / change.length)} of the pixels change by more than 0.1 in ${variant}, ${this.percent(far / change.length)} of all pixels far from the square.`);
+    for (const net of this.nets().filter(net => results[net].size === size)) {  // the place is in A's pixels
+      const {variant, logits} = results[net], found = await playground.networks.run(variant, playground.state.backend, hidden);
+      if (turn !== this.busy || playground.state.picture !== picture || this.view !== 'square') return;
+      const change = found.logits.map((v, i) => this.sigmoid(v) - this.sigmoid(logits[i]));
+      let near = 0, far = 0;
+      change.forEach((v, i) => {
+        const y = Math.floor(i / size), x = i % size, out = y < row - side || y >= row + 2 * side || x < column - side || x >= column + 2 * side;
+        if (Math.abs(v) > .1) { near += 1; far += out; }
+      });
+      parts.push(this.element('p', {className: 'pg-inside-name'}, variant), this.element('div', {className: 'pg-loupe pg-pair'},
+        this.figure(this.canvas(size, size, i => [0, 1, 2].map(c => 255 * hidden[c * size * size + i])), 'the picture with its square'),
+        this.figure(this.canvas(size, size, i => colours(change[i])), 'change of the probability: orange more pet, blue less', `${variant}: change of the probability`)));
+      said.push(`${this.percent(near / change.length)} of the pixels change by more than 0.1 in ${variant}, ${this.percent(far / change.length)} of all pixels far from the square`);
+    }
+    this.body.replaceChildren(...parts);
+    this.tell(`In short: ${said.join('; ')}.`);
   }
 
   // Every network on a sample picture: the masks were stored when the page was made, one below the other in one picture of 1 bit a pixel.

@@ -388,6 +388,7 @@ class Playground {
   // And the page follows the address: a link on the page, or one that the reader writes.
   async follow() {
     if (!location.hash.includes('=')) return;  // a place on the page
+    ++this.turn, ++this.opening;  // what is under way is the older question's
     const {view, picture} = this.readAddress();
     this.check();
     if (picture && picture !== this.state.picture?.sample) await this.openSample(picture);

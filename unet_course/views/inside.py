@@ -268,12 +268,11 @@ def ladder_sentence(
     said, apart = [], []
     for name, row in known.items():
         down, up = ([rung['iou'] for rung in row[key]] for key in ('ladder', 'ladder_finest_first'))
-        pairs = (down[-1], down[0]), (down[1], down[0]), (up[-1], up[-2])
-        together, first, last = (100 * (after - before) for after, before in pairs)
+        first, last = 100 * (down[1] - down[0]), 100 * (up[-1] - up[-2])
         apart.append(abs(first - last) >= 1)
-        said.append(f'all skips together add {together:+.1f} points to {name}, '
-                    f'skip {len(down) - 1} {first:+.1f} as the first to come back '
-                    f'and {last:+.1f} as the last')
+        said.append(f'{name} has {down[0]:.2f} without skips and {down[-1]:.2f} with all; its skip '
+                    f'{len(down) - 1} adds {first:+.1f} points as the first that is switched on, '
+                    f'{last:+.1f} as the last')
     end = 'The order matters.' if any(apart) else 'The order hardly matters here.'
     return f'In short, mean IoU over {photos} validation photos: {"; ".join(said)}. {end}'
 
