@@ -123,7 +123,7 @@ const SIDE = 24;
 export class Panel {
   // `tools`: {element, colourOf, sigmoid, toTensor, percent, squashed} of the playground.
   constructor(playground, known, tools) {
-    Object.assign(this, tools, {playground, known, view: 'loupe', row: null, column: null, gains: null, deepestFirst: true, untrained: false, busy: 0});
+    Object.assign(this, tools, {playground, known, view: 'loupe', row: null, column: null, gains: null, deepestFirst: true, untrained: false, busy: 0, builtFor: ''});
     this.root = playground.$('.pg-inside-body');
     const {element} = this;
     this.choice = element('div', {className: 'pg-factor'});
@@ -157,20 +157,26 @@ export class Panel {
   model(net) { return this.playground.state.variants[net]; }
 
   // What a pass has to give for this view, and the gains it takes.
-  wanted() { return this.view === 'loupe' ? Object.keys(LOUPE).filter(name => name !== 'logits') : this.view === 'readouts' ? stageNames(this.depth) : []; }
-  gain() { return this.view === 'skips' && this.gains?.length === this.depth ? this.gains : undefined; }
+  wanted(depth = this.depth) { return this.view === 'loupe' ? Object.keys(LOUPE).filter(name => name !== 'logits') : this.view === 'readouts' ? stageNames(depth) : []; }
+  gain(depth = this.depth) { return this.view === 'skips' && this.gains?.length === depth ? this.gains : undefined; }
 
   choose(view, update = true) {
     this.view = view in VIEWS ? view : 'loupe';
     if (view !== 'skips') this.gains = null;
     for (const input of this.choice.querySelectorAll('input')) input.checked = input.value === this.view;
     this.build();
-    if (update) this.playground.update();  // another view needs other outputs
+    if (!update) return;
+    ++this.playground.way;
+    this.playground.update();  // another view needs other outputs
   }
+
+  // Of the networks that are asked for.
+  names() { return this.playground.nets().map(net => this.model(net)).join(); }
 
   // ---- controls
   build() {
     const {element} = this, start = Math.round(this.size / 3);
+    this.builtFor = this.names();
     this.row ??= start;
     this.column ??= start;
     this.row = Math.min(this.row, this.size - SIDE);
@@ -207,7 +213,7 @@ export class Panel {
       const boxes = element('div', {className: 'pg-factor'}), depth = this.depth;
       boxes.setAttribute('role', 'group');
       boxes.setAttribute('aria-label', 'Skip connections');
-      this.gains ??= Array(depth).fill(1);
+      if (this.gains?.length !== depth) this.gains = Array(depth).fill(1);
       for (let level = depth; level > 0; level--) {
         const input = element('input', {type: 'checkbox', value: level, checked: this.gains[level - 1] > 0, className: 'pg-skip'});
         input.onchange = () => { this.gains = this.gains.map((g, i) => i === level - 1 ? Number(input.checked) : g); this.playground.update(); };
@@ -267,8 +273,6 @@ export class Panel {
 
   map(values, width) { const table = this.table ??= Array.from({length: 256}, (_, k) => this.colourOf(k / 255)); return this.canvas(width, values.length / width, i => table[Math.round(255 * values[i])]); }
 
-  bytes() { return this.playground.state.picture.squashed.get(this.size); }
-
   // What the network gets, as the page has painted it.
   picture() { return this.playground.panel('input').querySelector('canvas'); }
 
@@ -285,6 +289,7 @@ export class Panel {
   // Draws what the last pass gave; computes nothing that needs the network, except for the square.
   draw() {
     if (this.view !== 'eight' && (!this.nets().length || this.nets().length < this.playground.nets().length)) { this.body.replaceChildren(); return this.tell('Run the network first: the views show what is inside it for this picture.'); }
+    if (this.builtFor !== this.names()) this.build();
     const begun = performance.now();
     if (this.thumb?.isConnected) this.thumbnail();
     Promise.resolve(this[this.view]()).catch(error => this.playground.fail(error.message));
@@ -332,8 +337,9 @@ export class Panel {
       return this.tell("Untrained networks are stored for the course's own networks on the sample pictures. For others, run explore() in a notebook; chapter 01 shows the up blocks at random weights.");
     }
     const image = Object.assign(new Image(), {src: playground.base + stored.file}), {side, rows, ratios} = stored;
-    try { await image.decode(); } catch { return this.tell('The untrained networks could not be loaded. Look at your connection, then choose them again.'); }
+    const came = await image.decode().then(() => true, () => false);
     if (playground.state.picture !== picture || !this.fixed() || this.nets().map(net => this.model(net)).join() !== names.join()) return;
+    if (!came) return this.tell('The untrained networks could not be loaded. Look at your connection, then choose them again.');
     const pen = Object.assign(this.element('canvas'), {width: image.width, height: image.height}).getContext('2d', {willReadFrequently: true});
     pen.drawImage(image, 0, 0);
     for (const key of ['row', 'column']) this.controls.querySelector(`.pg-inside-${key}`).value = this[key] = stored[key];
@@ -343,9 +349,9 @@ export class Panel {
   }
 
   readouts() {
-    const parts = [], {depth} = this, names = stageNames(depth);
+    const parts = [];
     for (const net of this.nets()) {
-      const result = this.playground.state.results[net], row = this.known.networks[result.variant];
+      const result = this.playground.state.results[net], {depth} = this.playground.manifest.models[result.variant], names = stageNames(depth), row = this.known.networks[result.variant];
       if (!row) { parts.push(this.element('p', {}, `There are no readouts of ${result.variant}: they are fitted for the course's own networks.`)); continue; }
       if (!result.stages.bottleneck) return;
       result.readouts ??= names.map((name, i) => ({name, ...result.stages[name], ...unpackReadouts(row.readout)[i]}));
@@ -362,12 +368,13 @@ export class Panel {
     }
     this.body.replaceChildren(this.element('div', {className: 'pg-us'}, ...parts), this.hint(READOUT));
     const rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
-    this.tell(!rows.length ? '' : `In short: over ${this.known.checked} validation photos ${rows.map(([name, {readout: {auc}}]) => `the AUC of ${name} goes from ${auc[0].toFixed(2)} in the first encoder stage to ${auc[depth].toFixed(2)} in the bottleneck and ${auc.at(-1).toFixed(2)} in the last decoder stage`).join('; ')}.`);
+    this.tell(!rows.length ? '' : `In short: over ${this.known.checked} validation photos ${rows.map(([name, {readout: {auc}}]) => `the AUC of ${name} goes from ${auc[0].toFixed(2)} in the first encoder stage to ${auc[(auc.length - 1) / 2].toFixed(2)} in the bottleneck and ${auc.at(-1).toFixed(2)} in the last decoder stage`).join('; ')}.`);
   }
 
   skips() {
     const on = this.gains.map((g, i) => g ? i + 1 : 0).filter(Boolean).reverse(), rows = this.nets().map(net => [this.model(net), this.known.networks[this.model(net)]]).filter(([, row]) => row);
-    if (!this.steps?.some(step => step.for === this.playground.state.picture)) this.steps = null;
+    const now = step => step.for === this.playground.state.picture && this.nets().some(net => this.model(net) === step.variant);
+    if (!this.steps?.every(now)) this.steps = null;
     const parts = this.steps ? [this.element('div', {className: 'pg-loupe'}, ...this.steps.map(({name, values, size, net}) => this.figure(this.map(values, size), `${net}${name}`, `${net}skip connections: ${name}; probability of pet`)))] : [];
     this.body.replaceChildren(...parts, this.hint(ladderMeaning(this.size, this.depth)), ...rows.length ? [this.worth(rows)] : [],
       this.hint('This is what these trained networks use, not what a network trained without a connection could do.'));
@@ -385,24 +392,31 @@ export class Panel {
 
   // Rung after rung: each in its thumbnail, the last one in the masks.
   async rebuild(set, deepestFirst) {
-    const {playground} = this, turn = ++this.busy, picture = playground.state.picture, steps = [];
+    const {playground} = this, turn = playground.turn + 1, steps = [];
+    await playground.update();  // what is under way ends first
+    if (turn !== playground.turn) return;
+    const {picture} = playground.state;
     this.deepestFirst = deepestFirst;
     for (const [name, gains] of ladder(this.depth, deepestFirst)) for (const net of playground.nets()) {
       const {variant, size} = playground.state.results[net] ?? {};
       if (!variant) return;
       const found = await playground.networks.run(variant, playground.state.backend, this.toTensor(picture.squashed.get(size), size), gains);
-      if (turn !== this.busy || playground.state.picture !== picture) return;
-      steps.push({name, net: playground.state.compare ? `${net.toUpperCase()} ` : '', size, values: found.logits.map(this.sigmoid), for: picture});
+      if (turn !== playground.turn) return;  // something else has been asked for since
+      steps.push({name, variant, net: playground.state.compare ? `${net.toUpperCase()} ` : '', size, values: found.logits.map(this.sigmoid), for: picture});
       this.steps = [...steps].sort((a, b) => a.net < b.net ? -1 : a.net > b.net ? 1 : 0);
       set(gains);
       this.skips();
+      await new Promise(done => setTimeout(done));  // it is painted, and clicks are heard
     }
+    if (turn !== playground.turn) return;
     await playground.update();
   }
 
   async square() {
-    const {playground, size, row, column} = this, turn = ++this.busy, {picture, results} = playground.state, side = SIDE, parts = [], said = [];
-    const hidden = hide(this.toTensor(this.bytes(), size), size, row, column, side);
+    const {playground, row, column} = this, turn = ++this.busy, {picture, results} = playground.state, {size} = results.a, side = SIDE, parts = [], said = [];
+    const hidden = hide(this.toTensor(picture.squashed.get(size), size), size, row, column, side);
+    await playground.networks.last.catch(() => null);  // while the square is dragged, only its last place is asked for
+    if (turn !== this.busy) return;
     const colours = v => v < 0 ? [255 * (1 + v), 255 * (1 + .7 * v), 255] : [255, 255 * (1 - .55 * v), 255 * (1 - v)];
     for (const net of this.nets().filter(net => results[net].size === size)) {  // the place is in A's pixels
       const {variant, logits} = results[net], found = await playground.networks.run(variant, playground.state.backend, hidden);
@@ -430,11 +444,11 @@ export class Panel {
       return this.tell('The masks of all networks are stored for the sample pictures. For a picture of your own, run explore() in a notebook.');
     }
     const image = Object.assign(new Image(), {src: base + stored.file}), {size} = stored;
-    try { await image.decode(); } catch { return this.tell('The masks of all networks could not be loaded. Look at your connection, then choose the view again.'); }
+    const [came, bytes] = await Promise.all([image.decode().then(() => true, () => false), this.squashed(picture, size)]);
     if (playground.state.picture !== picture || this.view !== 'eight') return;
+    if (!came) return this.tell('The masks of all networks could not be loaded. Look at your connection, then choose the view again.');
     const pen = this.element('canvas', {width: size, height: size * stored.models.length}).getContext('2d', {willReadFrequently: true});
     pen.drawImage(image, 0, 0);
-    const bytes = await this.squashed(picture, size);
     const figures = stored.models.map((name, k) => {
       const mask = pen.getImageData(0, size * k, size, size).data, iou = stored.iou?.[k];
       const text = `${name}: ${this.percent(stored.share[k])} pet${iou === undefined ? '' : `, IoU\u00a0${iou.toFixed(2)}`}`;

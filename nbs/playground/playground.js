@@ -334,6 +334,7 @@ class Playground {
     this.state = {picture: null, variants: {a: 'mp-tr-bce', b: 'mp-ups-bce'}, results: {}, compare: false, chosen: false, asked: false, backend: 'wasm'};
     this.turn = 0;  // of predictions: an answer to an older question is dropped
     this.opening = 0;  // of pictures, likewise
+    this.way = 0;  // of views and addresses, likewise
     this.filming = false;
   }
 
@@ -357,16 +358,19 @@ class Playground {
     markup.replaceWith(element('div', {className: 'pg-app', innerHTML: markup.textContent}));
     this.$('.pg-fallback').hidden = true;
     this.build();
+    const {way} = this;
     await this.openSample(picture ?? manifest.samples[0]);
-    if (view) await this.look(view);
+    if (view && way === this.way) await this.look(view);
     this.root.dataset.ready = 'yes';
     window.addEventListener('hashchange', () => this.follow());
+    if (location.hash !== this.at) this.follow();  // a link on the page, used since
   }
 
   // Takes the networks that the address names, and returns the view and the sample it names: ?a=…&b=…&picture=… or #down=mp&up=ups&view=loupe
   readAddress() {
     const {models, samples} = this.manifest, {state} = this, known = (...names) => names.find(name => models[name]), first = Object.keys(models)[0];
     const wanted = new URLSearchParams(location.search);
+    this.at = location.hash;
     for (const [key, value] of new URLSearchParams(location.hash.slice(1))) wanted.set(key, value);
     const start = known(wanted.get('a'), state.variants.a, first).split('-'), named = Object.keys(FACTORS).map((factor, i) => wanted.get(factor) ?? start[i]);
     const a = known(named.join('-'), start.join('-')), view = wanted.get('view'), b = known(wanted.has('b') ? wanted.get('b') : view === 'loupe' && this.other(a));
@@ -376,22 +380,25 @@ class Playground {
 
   // The address follows the page, so that a link to it opens the same.
   remember() {
-    if (this.root.dataset.ready !== 'yes') return;
+    if (this.root.dataset.ready !== 'yes' || (location.hash !== this.at && location.hash.includes('='))) return;  // another address waits to be followed
     const {variants, compare, picture} = this.state, levels = variants.a.split('-'), {own} = this.manifest.models[variants.a] ?? {};  // a file of the reader's has no address
     const at = new URLSearchParams(own ? {} : levels.length === 3 ? Object.keys(FACTORS).map((factor, i) => [factor, levels[i]]) : {a: variants.a});
     at.set('b', compare ? variants.b : '');
     if (picture?.sample) at.set('picture', picture.sample.name);
     if (this.looking()) at.set('view', this.inside.view);
     history.replaceState(history.state, '', `#${at}`);
+    this.at = location.hash;
   }
 
   // And the page follows the address: a link on the page, or one that the reader writes.
   async follow() {
     if (!location.hash.includes('=')) return;  // a place on the page
-    ++this.turn, ++this.opening;  // what is under way is the older question's
-    const {view, picture} = this.readAddress();
+    const way = ++this.way, {view, picture} = this.readAddress();
+    ++this.turn;  // what is under way answers an older question
+    if (picture) ++this.opening;
     this.check();
     if (picture && picture !== this.state.picture?.sample) await this.openSample(picture);
+    if (way !== this.way) return;
     if (view) await this.look(view);
     else { this.$('.pg-inside').open = false; await this.update(); }
   }
@@ -432,7 +439,7 @@ class Playground {
     on('.pg-run', 'click', () => { state.asked = true; this.$('.pg-stage').focus(); this.update(); });  // the button goes; the focus stays where the mask will be
     on('.pg-save', 'click', () => this.save());
     on('.pg-to-inside', 'click', () => this.lead());
-    on('.pg-inside', 'toggle', async e => { if (e.target.open) { await this.look(); this.show(); } else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
+    on('.pg-inside', 'toggle', async e => { if (e.target.open) { await this.look(); if (e.target.open) this.show(); } else if (this.inside?.gain()) this.update(); else this.remember(); });  // closed, the masks are again those of the whole network
     on('.pg-choose', 'click', () => this.$('.pg-file').click());
     on('.pg-file', 'change', e => { const [file] = e.target.files; if (file) this.receive(file); e.target.value = ''; });
     on('.pg-camera', 'click', () => this.camera());
@@ -455,10 +462,14 @@ class Playground {
         this.inside = new Panel(this, await answer.json(), {element, colourOf, sigmoid, toTensor, percent, squashed});
         this.inside.choose('loupe', false);
       })());
-    } catch { this.insideComing = null; return this.fail('The views of the inside could not be loaded. Look at your connection, then open them again.'); }
+    } catch {
+      this.insideComing = null;
+      await this.update();
+      return this.fail('The views of the inside could not be loaded. Look at your connection, then open them again.');
+    }
     if (view) this.inside.choose(view, false);
     if (box.open) await this.update();
-    else box.open = true;  // and the event brings us here again
+    else if (view) box.open = true;  // and the event brings us here again
   }
 
   // The way from the masks to the panel.
@@ -518,12 +529,14 @@ class Playground {
     try { said = notesOf(new Uint8Array(await file.arrayBuffer())); } catch { /* no such file: it says nothing */ }
     const {models} = this.manifest, number = key => said[key] === undefined ? undefined : Number(said[key]);
     if (!(number('size') > 0 && number('depth') > 0)) return this.fail(`${file.name} is no network that unet-course export wrote. Drop the .onnx file that the command names.`);
-    const name = `${file.name.replace(/\.onnx$/i, '')} (yours)`, known = Object.values(FACTORS).every((levels, i) => levels[said.variant?.split('-')[i]]);
+    const stem = file.name.replace(/\.onnx$/i, ''), known = Object.values(FACTORS).every((levels, i) => levels[said.variant?.split('-')[i]]);
+    let name = `${stem} (yours)`;
+    for (let n = 2; models[name]; n++) name = `${stem} (yours, ${n})`;  // the session of the first of this name may just be in use
     models[name] = {...Object.fromEntries(['size', 'depth', 'parameters', 'macs', 'threshold'].map(key => [key, number(key)])), own: file, bytes: file.size,
       variant: known ? said.variant : 'mp-tr-dice', setting: said.setting, seed: said.seed, test: said.test && JSON.parse(said.test)};
-    for (const backend of ['wasm', 'webgpu']) this.networks.sessions.delete(`${backend} ${name}`);  // of an older file of this name
     this.state.variants.a = name;
     this.state.results = {};
+    this.draw();  // without a mask, and none can be saved
     if (models[name].threshold) this.$('.pg-threshold').value = models[name].threshold;
     await this.update();
   }
@@ -589,6 +602,7 @@ class Playground {
       this.$('.pg-ask').hidden = state.asked;
       if (!state.asked) {
         const sum = list => `${(list.reduce((s, f) => s + f.bytes, 0) / 1e6).toFixed(1)} MB`, {parts, nets: models} = this.networks.files(variants, backend);
+        this.$('.pg-run').textContent = 'Run the network on this picture';
         this.$('.pg-cost').textContent = `Loads ${sum(files)} once and keeps them: the network ${sum(models)}, its runtime ${sum(parts)}. It runs on your computer.`;
         this.looking()?.draw();
         return this.draw();
@@ -605,7 +619,10 @@ class Playground {
       }
       if (turn !== this.turn) return;
       const results = {};
-      for (const n of nets) results[n] = {...await this.networks.run(state.variants[n], backend, toTensor(bytes[n], this.size(n)), this.looking()?.gain(), this.looking()?.wanted()), variant: state.variants[n], size: this.size(n)};
+      for (const n of nets) {
+        const variant = state.variants[n], {size, depth} = manifest.models[variant], inside = this.looking();
+        results[n] = {...await this.networks.run(variant, backend, toTensor(bytes[n], size), inside?.gain(depth), inside?.wanted(depth)), variant, size};
+      }
       if (turn !== this.turn) return;
       Object.assign(state, {results, backend});
       this.draw();
@@ -615,6 +632,7 @@ class Playground {
       if (turn !== this.turn) return;
       this.fail(error.message);
       state.asked = false;
+      this.looking()?.draw();
       this.$('.pg-ask').hidden = false;
       this.$('.pg-run').textContent = 'Try again';
       if (document.activeElement === this.$('.pg-stage')) this.$('.pg-run').focus();
@@ -754,7 +772,9 @@ class Playground {
       dialog.close();
       this.filming = false;
     }
-    if (canvas) this.open(await new Promise(done => canvas.toBlob(done, 'image/png')), 'The camera picture');
+    if (!canvas) return;
+    const opening = ++this.opening;
+    this.open(await new Promise(done => canvas.toBlob(done, 'image/png')), 'The camera picture', null, opening);
   }
 }
 
