@@ -340,6 +340,12 @@ def test_the_inside_computes_nothing_while_it_is_closed_and_little_when_open(wid
     switches.children[0].value = False
     opened.value = False
     assert panel.value == before, 'closed, the masks are those of the whole network'
+    opened.value = True
+    controls['Source'].value = 'My own'  # nothing is uploaded, and a connection is off: the panel still obeys
+    view.value = 'Loupe'
+    assert switches.layout.display == 'none' and places.layout.display == ''
+    opened.value = False
+    assert body.layout.display == 'none'
 
 
 def test_the_explorer_says_what_is_not_there(segmenters, drawn):

@@ -263,6 +263,17 @@ def test_explorer_shows_the_report():
     for control in ('down', 'up', 'width'): assert f'.uc-architecture-{control} ' in style.value  # while the kernel is busy: tests/test_browser.py
 
 
+def test_explorer_says_what_cannot_be_drawn(monkeypatch):
+    monkeypatch.setitem(DOWNSAMPLE, 'wrong', lambda channels: torch.nn.Conv2d(channels + 1, channels, 2, 2))
+    box = architecture_explorer(size=16)
+    down, _, width, drawing, _ = box.children
+    width.value = 4
+    good, down.value = drawing.value, 'wrong'
+    assert 'role="alert"' in drawing.value and 'Error: ' in drawing.value and 'data-state' not in drawing.value
+    down.value = 'mp'
+    assert drawing.value == good
+
+
 def test_two_changes_at_once_are_drawn_one_after_the_other(monkeypatch):
     "A kernel may answer two controls in two threads; what stays is what both of them say."
     made, begun = [], threading.Event()

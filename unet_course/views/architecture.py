@@ -8,6 +8,7 @@ __all__ = ['TWIN_STYLE', 'stage_table', 'short_number', 'draw_unet', 'drawing_im
 
 # %% ../../nbs/workshop/views/architecture.ipynb #views_architecture_imports
 import base64
+import html
 import io
 import itertools
 from collections.abc import Mapping
@@ -59,9 +60,9 @@ def short_number(
 def draw_unet(
     config: Mapping,  # `UNet`'s arguments by name
     size: int = 128,  # pixels a side
-):  # a matplotlib Figure, closed for pyplot
+):  # a matplotlib Figure, not one of pyplot's
     "Return a drawing of the U-Net of `config`: each stage with its shape and parameters."
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
     with torch.device('meta'): model = create_model(config)
     rows, config = {row['stage']: row for row in stage_table(model, size)}, model.config
@@ -71,8 +72,9 @@ def draw_unet(
     palette = ['#1b6ca8', '#c2410c', '#7c3aed', '#15803d', '#be185d', '#854d0e']
     colours = dict(down=palette[[*DOWNSAMPLE].index(modes['down']) % 6],
                    up=palette[-1 - [*UPSAMPLE].index(modes['up']) % 6])
-    fig, ax = plt.subplots(figsize=(0.85 * last + 2.7, 0.85 * depth + 1.6), dpi=80,
-                           facecolor='white', layout='constrained')
+    fig = Figure(figsize=(0.85 * last + 2.7, 0.85 * depth + 1.6), dpi=80, facecolor='white',
+                 layout='constrained')
+    ax = fig.subplots()
 
     def text(x, y, words, colour='#111827', **options):
         ax.text(x, y, words, **dict(ha='center', va='center', fontsize=8, color=colour) | options)
@@ -112,7 +114,6 @@ def draw_unet(
                  fontsize=10, color='#111827')
     ax.set(xlim=(-0.75, last + 2.3), ylim=(-depth - 0.45, 0.8))
     ax.axis('off')
-    plt.close(fig)
     return fig
 
 # %% ../../nbs/workshop/views/architecture.ipynb #views_architecture_image
@@ -171,7 +172,9 @@ def architecture_explorer(
     @one_at_a_time
     def show(*_):
         config = dict(downsample_mode=down.value, upsample_mode=up.value, base_width=width.value)
-        drawing.value = architecture_report(config, size)
+        try: drawing.value = architecture_report(config, size)
+        except Exception as error:  # a block of the reader's own that cannot be built
+            drawing.value = f'<p role="alert">{html.escape(f"{type(error).__name__}: {error}")}</p>'
     for name, control in dict(down=down, up=up, width=width).items():
         control.add_class(f'uc-architecture-{name}')
         control.observe(show, 'value')

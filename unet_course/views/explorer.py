@@ -111,6 +111,11 @@ class InsidePanel:
         show(self.places, self.view.value in ('Loupe', 'Grey square'))
         show(self.untrained, self.view.value == 'Loupe')
         show(self.switches, self.view.value == 'Skips')
+        if self.view.value != 'Skips': return
+        # ipykernel answers a control in the thread that wrote to it last: written to from
+        # here, buttons wait behind the boxes that were clicked before them
+        for one in (*self.skips, self.rebuild, self.rebuild_up, self.all_on):
+            one.send_state('disabled')
 
     def draw(self,
         models: dict,      # variant id: Segmenter, all
@@ -138,8 +143,8 @@ class InsidePanel:
             pixels = (255 * square).round().byte().cpu().numpy()
             if view == 'Loupe': shown, said = loupe_view(kept['seen'], pixels, *place)
             else: shown, said = readout_view(kept['seen'], known)
-        self.said.value = f'<p role="status">{html.escape(said)}</p>'
         self.shown.value = shown
+        self.said.value = f'<p role="status">{html.escape(said)}</p>'
 
     def passes(self,
         segmenters: dict,  # name: Segmenter; 'untrained <name>': at random weights
@@ -259,10 +264,11 @@ class Explorer:
         if missing := ' and '.join(name for name in wanted if name not in self.models):
             return self.alert(f'no network of {missing} here: choose other toggles')
         if self.picture is None: return
-        gains, self.maps = self.inside.gains, {}
+        gains, maps = self.inside.gains, {}
         for name, one in self.chosen().items():
             if min(gains) < 1: one = Segmenter(Gained(one.model, gains), one.size)
-            self.maps[name] = predict(one, self.picture.image)
+            maps[name] = predict(one, self.picture.image)
+        self.maps = maps
         self.draw()
         self.look()
 
@@ -292,6 +298,7 @@ class Explorer:
     @one_at_a_time
     def turn(self, *_):
         "Another view, or the panel opened or closed: new masks only if a connection is off."
+        self.inside.arrange()
         if all(box.value for box in self.inside.skips): self.look()
         else: self.run()
 
