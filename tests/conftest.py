@@ -1,15 +1,17 @@
 """Shared by all tests: an empty cache of decoded data, and the real dataset where it is found."""
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')  # small networks: two threads wait for each other, most of all beside another process
+if sys.platform == 'linux': os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')  # processes that meet here need no name of this machine
 
 import pytest
 from hypothesis import settings
 
-# The same examples in every automatic run, new ones at everybody's desk.
-settings.register_profile('ci', derandomize=True)
-if os.environ.get('CI'): settings.load_profile('ci')
+# The same examples in every run; EXPLORE=1 draws new ones.
+settings.register_profile('same', derandomize=True)
+if not os.environ.get('EXPLORE'): settings.load_profile('same')
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -113,6 +113,19 @@ class KillAtEvent:
         sys.addaudithook(hook)
 
 
+class Slow:
+    "Every training step takes so many seconds more: time for a signal to arrive in the middle of the work."
+    def __init__(self, seconds=.3): self.seconds = seconds
+
+    def __call__(self):
+        from unet_course import training
+        step = training.train_step
+        def slow(*args):
+            time.sleep(self.seconds)
+            return step(*args)
+        training.train_step = slow
+
+
 class SmallDisk:
     "No file may grow beyond so many bytes: what a full disk does, without filling one."
     def __init__(self, size): self.size = size

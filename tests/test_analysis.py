@@ -365,6 +365,7 @@ def write_series(results, protocol, variants, seeds, images=40, size=128):
             folder.finish(history, arrays, metrics | (dict(test=test) if protocol == 'course' else {}))
 
 
+@pytest.mark.timeout(1000)
 @pytest.mark.parametrize('chapter', ['05_experiments', '06_analysis'])
 def test_the_series_of_the_plan_is_shown_without_an_edit(chapter, tmp_path):
     "In a copy of the course whose results/ holds 40 made-up runs of the plan and the published four at 128 px."

@@ -147,7 +147,7 @@ def test_what_happens_on_the_way_out_does_not_end_a_run_badly(tmp_path):
     port, words = free_port(), [str(word) for word in run_words(tmp_path / 'out')]
     both = [subprocess.Popen([sys.executable, '-c', code, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | dict(
         WORLD_SIZE='2', RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), OMP_NUM_THREADS='1')) for rank in range(2)]
-    said = [run.communicate(timeout=120)[0] for run in both]
+    said = [run.communicate(timeout=300)[0] for run in both]
     assert [run.returncode for run in both] == [0, 0], said
     assert '| Experiment |' in said[0] and said[1] == ''
 

@@ -11,7 +11,7 @@ import torch
 
 from conftest import ROOT
 from unet_course.support.files import CourseError
-from runs import KillAtEvent, Run, SmallDisk, result, run_folder, run_words
+from runs import KillAtEvent, Run, Slow, SmallDisk, result, run_folder, run_words
 
 pytestmark = pytest.mark.skipif(os.name != 'posix', reason='kills processes and starts several that share a run as POSIX systems do')
 
@@ -39,7 +39,7 @@ def finish(out, log, whole, *more):
 
 def half_done(out, log):
     "A run killed in the middle of its second epoch; returns its checkpoint."
-    run = Run(run_words(out), log)
+    run = Run(run_words(out), log, prepare=Slow())
     assert run.wait_for('epoch 1/2')
     os.kill(run.process.pid, signal.SIGSTOP)  # not a step further
     assert run.kill()
@@ -77,6 +77,7 @@ def test_killed_at_three_random_instants(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_at_twenty_random_instants(whole, tmp_path, capsys):
     killed, ended = kill_often(lambda out, log: Run(run_words(out), log), 20, whole, tmp_path)
     with capsys.disabled(): print(f'\n{killed} kills survived, {ended} runs came to their end')
@@ -98,6 +99,7 @@ def test_killed_while_the_results_are_written(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_at_every_file_event(whole, tmp_path, capsys):
     for n in range(1, len(whole['events']) + 1): killed_at(n, whole, tmp_path)
     with capsys.disabled(): print(f'\nkilled once at each of {len(whole["events"])} file events')
@@ -143,7 +145,7 @@ def test_a_full_disk_at_the_first_file(tmp_path):
 def test_ctrl_c_in_a_real_process_loses_no_step(whole, tmp_path):
     "The signal reaches a process of its own in the middle of its work; no time for a checkpoint but the one that it asks for."
     words = [*run_words(tmp_path / 'out'), '--checkpoint-minutes', '60']
-    run = Run(words, tmp_path / 'log')
+    run = Run(words, tmp_path / 'log', prepare=Slow())
     assert run.wait_for('epoch 1/2')
     os.kill(run.process.pid, signal.SIGINT)
     assert run.code() == 130, run.said()
@@ -224,7 +226,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_even_without_a_config(tmp_pat
 
 
 def test_one_process_a_run_folder(whole, tmp_path):
-    first = Run(run_words(tmp_path / 'out'), tmp_path / 'log1')
+    first = Run(run_words(tmp_path / 'out'), tmp_path / 'log1', prepare=Slow())
     assert first.wait_for(STARTED)
     os.kill(first.process.pid, signal.SIGSTOP)  # alive, and holding the lock
     try:

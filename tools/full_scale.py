@@ -344,13 +344,14 @@ class Series:
             self.done.add(config.folder)
             self.rates.setdefault((config.setting.protocol, config.setting.width), []).append(seconds / runner.images_of_run(config, self.data[config.setting.protocol][1]))
             self.runs.append(dict(group=group, run=config.folder.as_posix(), seconds=round(seconds, 1), at=round(time.monotonic() - BEGAN, 1), archive=archive))
-            self.log(f'{group}: {config.folder} {seconds:.0f} s, validation IoU {score:.4f}, in {archive}')
+            line = f'{group}: {config.folder} {seconds:.0f} s, validation IoU {score:.4f}, in {archive}'
         else:
             self.failed[config.folder] = result
-            self.log(f'{group}: {config.folder} failed: {result}')
+            line = f'{group}: {config.folder} failed: {result}'
             worker.end()  # a GPU's error may stay with its process
             self.workers[self.workers.index(worker)] = self.new_worker()
-        self.write()
+        self.write()  # first: what the log says is in the account
+        self.log(line)
 
     def write(self):
         "Keep the account of what was done."

@@ -42,7 +42,7 @@ def execute(path: Path, tiny: bool = False):
     if tiny: nb = made_tiny(with_stubs_tried(nb))
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')])), PYTHONWARNINGS='default,ignore::DeprecationWarning')  # libraries' words to each other
     if tiny: env['UNET_COURSE_TINY'] = '1'
-    client = NotebookClient(nb, timeout=TIMEOUT, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}})
+    client = NotebookClient(nb, timeout=TIMEOUT, iopub_timeout=60, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': str(path.parent)}})
     client.widget_registry.clear()  # its answers to Output widgets share a socket with the kernel's replies, and one may go unnoticed (nbclient's issue 312)
     with client.setup_kernel(env=env, cwd=str(path.parent)):
         for i, cell in enumerate(nb.cells): client.execute_cell(cell, i)
