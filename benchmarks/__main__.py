@@ -10,7 +10,7 @@ import torch
 from benchmarks.measuring import Report
 from unet_course.support import device as devices
 
-PARTS = ('data', 'step', 'limit', 'job', 'growth', 'quality', 'transposed')
+PARTS = ('data', 'step', 'limit', 'job', 'growth', 'quality', 'transposed', 'start')
 
 
 def main(argv=None):

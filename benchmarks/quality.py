@@ -191,9 +191,32 @@ def against_peers(device, tiny: bool, size: int, rounds: tuple) -> dict:
                 f'{", ".join(f"{loss} seed {seed}" for loss, seed in rounds)}; stopped at the wanted IoU, or after {PATIENCE} times our training.', rows=rows, ratios=ratios)
 
 
+def profiles(device, tiny: bool, size: int) -> dict:
+    "Where a training step's time goes with ours, `tuned` and `course`: 24 steps at full size, exp1."
+    from torch.profiler import ProfilerActivity, profile
+    pets, split = the_pets(size, tiny)
+    rows, steps = {part: found[:(2 if tiny else 24) * 32 if part == 'train' else 64] for part, found in split.items()}, {}
+    shares = {}
+    for name in (OURS, *OLD):
+        recipe, variant = replace(RECIPES[name], epochs=1, sizes=(1,)), EXPERIMENTS['exp1']
+        model = create_model(dict(base_width=2 if tiny else 16, downsample_mode=variant.down, upsample_mode=variant.up), seed=0)
+        trainer = SearchTrainer(model, make_loss(variant.loss, **loss_arguments(variant.loss)), pets, rows, recipe, 0, device, choose_amp('auto', device), [])
+        start = time.process_time()
+        with profile(activities=[ProfilerActivity.CPU]) as run: trainer.fit()
+        steps[name] = time.process_time() - start
+        events = run.key_averages()
+        total = sum(event.self_cpu_time_total for event in events)
+        for event in events: shares.setdefault(event.key, {})[name] = 100 * event.self_cpu_time_total / total
+    most = sorted(shares, key=lambda key: -max(shares[key].values()))[:14]
+    table = [dict(name=key[:60], **{f'{name}, percent': round(shares[key].get(name, 0.0), 1) for name in (OURS, *OLD)}) for key in most]
+    return dict(setting=f'exp1, width 16, {size}x{size}, batch 32: 24 training steps at full size and a validation of 64 images. The fourteen operators with most time of their own.', rows=table,
+                notes='Processor seconds, the profiler included: ' + ', '.join(f'{name} {seconds:.1f}' for name, seconds in steps.items()) + '.')
+
+
 def comparisons(device: torch.device, tiny: bool):
     "Name and function of every comparison."
     for size in (32,) if tiny else (64, 128):
         yield f'ours, tuned and course, {size} px', lambda size=size: against_the_old(device, tiny, size)
     yield f'all eight variants, {32 if tiny else 64} px', lambda: all_variants(device, tiny, 32 if tiny else 64)
     yield f'peers, {32 if tiny else 64} px', lambda: against_peers(device, tiny, 32 if tiny else 64, (('bce', 100), ('dice', 100), ('bce', 101)))
+    for size in (32,) if tiny else (64, 128): yield f'profile of a step, {size} px', lambda size=size: profiles(device, tiny, size)

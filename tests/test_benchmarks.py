@@ -105,11 +105,20 @@ def test_step_and_limit(tmp_path):
 
 @pytest.mark.slow
 def test_job(tmp_path):
-    run(tmp_path, 'job')
+    run(tmp_path, 'job', 'start')
     found = report_of(tmp_path, 'job')
     small = {r['name']: r for r in found['small commands']['rows']}
     assert small['import unet_course']['seconds']['median'] < small['import torch, for comparison']['seconds']['median']
     assert [r['target'] for r in found["the original's way, 128x128 files"]['ratios']] == [2.5, None, None]
+    first = {r['name']: r['times'][0] for r in report_of(tmp_path, 'start')['first results']['rows']}
+    assert 0 < first['import torch'] < first['run, to the first training step'] < 20 * first['import torch']
+
+
+def test_profiles_of_the_recipes():
+    from benchmarks import quality
+    found = quality.profiles(torch.device('cpu'), True, 32)
+    assert {'name', *(f'{name}, percent' for name in (quality.OURS, *quality.OLD))} == found['rows'][0].keys() and found['rows'][0]['name'] == 'aten::convolution_backward'
+    assert all(0 < sum(r[f'{name}, percent'] for r in found['rows']) <= 100 for name in (quality.OURS, *quality.OLD))
 
 
 @pytest.mark.slow
