@@ -239,9 +239,9 @@ def faster(
     lines = []
     if theirs:
         sooner = share_word(sum(a[0] < b[0] for a, b in theirs.values()), len(theirs))
-        each = '; '.join(f'seed {seed}: {a[0]} epochs, {a[1]:.0f} s against {b[0]}, {b[1]:.0f} s'
-                         for seed, (a, b) in theirs.items())
-        lines.append(f'{sooner} in the {published_words(published)} (exp2 against exp1, {each})')
+        each = '; '.join(f'with seed {seed} exp2 needs {a[0]} epochs and {a[1]:.0f} s, exp1 {b[0]} '
+                         f'and {b[1]:.0f} s' for seed, (a, b) in theirs.items())
+        lines.append(f'{sooner} in the {published_words(published)} (to 95 % of its best, {each})')
     word = leaning(epochs, ('no, slower', 'yes', 'no clear difference'))
     count = f'{epochs["estimate"]:+.1f} epochs, {epochs["low"]:+.1f} to {epochs["high"]:+.1f}'
     if np.ptp(ours[..., 0]) == 0:  # no scatter, so no interval
@@ -262,9 +262,9 @@ def lazy(
         ratio = called_pet(folders, 'bce')[:, :first]
         if not ratio.size: continue
         below = int((ratio < 1).sum())
-        lines.append(f'{share_word(below, ratio.size)} in the {name} (fewer pixels than there are '
-                     f'in {below} of the {ratio.size} first epochs of {len(ratio)} runs; in the '
-                     f'median {np.median(ratio):.2f} times as many)')
+        lines.append(f'{share_word(below, ratio.size)} in the {name} (too few pixels are called '
+                     f'pet in {below} of the {ratio.size} first epochs of {len(ratio)} runs; in the '
+                     f'median {np.median(ratio):.2f} times as many as there are)')
     return f'BCE gets lazy and predicts background: {"; ".join(lines) or "not measured"}'
 
 # %% ../nbs/06_analysis.ipynb #06c3b004
@@ -280,11 +280,10 @@ def blocky(
     seen = min(size['ups']) < .5  # half the power beside it, or less
     ups, tr = (f'{min(size[up]):.2f} to {max(size[up]):.2f}' for up in ('ups', 'tr'))
     runs = len(factorial.rows) // 2
-    return (f'Upsampling is blockier: {"yes" if seen else "no boxes that one could see"}, at the '
-            f'periods of a grid its logits have {ups} times the power beside them, with tr {tr} (1: '
-            f'no grid, below: boxes, above: a checkerboard); the sign is that of boxes in '
-            f'{boxes["ups"]} of {runs} runs, with tr in {boxes["tr"]} '
-            f'({next(iter(power))}, {factorial.words})')
+    return (f'Upsampling is blockier: {"yes" if seen else "no boxes that one could see"} (1 is no '
+            f'grid in the logits, less is boxes, more a checkerboard: {ups} with upsampling, {tr} '
+            f'with transposed convolution; at {next(iter(power))} below 1 in {boxes["ups"]} of '
+            f'{runs} runs and in {boxes["tr"]}; {factorial.words})')
 
 # %% ../nbs/06_analysis.ipynb #06answer4
 def answers(
