@@ -327,7 +327,7 @@ def test_a_built_page(browser, built, name):
             wrong += [f'{scheme} {width}: {text}' for text in [*too_wide(page), *barriers(page)]]
         if folder := os.environ.get('SCREENSHOTS'): page.screenshot(path=str(Path(folder, f'site_{re.sub(r"[^a-z0-9]+", "_", name)}_{scheme}.png')))
         context.close()
-    assert wrong == []
+    assert wrong == [], '\n'.join(wrong)
 
 
 @site
