@@ -60,9 +60,9 @@ def short_number(
 def draw_unet(
     config: Mapping,  # `UNet`'s arguments by name
     size: int = 128,  # pixels a side
-):  # a matplotlib Figure, not one of pyplot's
+):  # a matplotlib Figure, closed for pyplot
     "Return a drawing of the U-Net of `config`: each stage with its shape and parameters."
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
     from matplotlib.patches import FancyBboxPatch
     with torch.device('meta'): model = create_model(config)
     rows, config = {row['stage']: row for row in stage_table(model, size)}, model.config
@@ -72,9 +72,8 @@ def draw_unet(
     palette = ['#1b6ca8', '#c2410c', '#7c3aed', '#15803d', '#be185d', '#854d0e']
     colours = dict(down=palette[[*DOWNSAMPLE].index(modes['down']) % 6],
                    up=palette[-1 - [*UPSAMPLE].index(modes['up']) % 6])
-    fig = Figure(figsize=(0.85 * last + 2.7, 0.85 * depth + 1.6), dpi=80, facecolor='white',
-                 layout='constrained')
-    ax = fig.subplots()
+    fig, ax = plt.subplots(figsize=(0.85 * last + 2.7, 0.85 * depth + 1.6), dpi=80,
+                           facecolor='white', layout='constrained')
 
     def text(x, y, words, colour='#111827', **options):
         ax.text(x, y, words, **dict(ha='center', va='center', fontsize=8, color=colour) | options)
@@ -114,6 +113,7 @@ def draw_unet(
                  fontsize=10, color='#111827')
     ax.set(xlim=(-0.75, last + 2.3), ylim=(-depth - 0.45, 0.8))
     ax.axis('off')
+    plt.close(fig)
     return fig
 
 # %% ../../nbs/workshop/views/architecture.ipynb #views_architecture_image
