@@ -124,7 +124,7 @@ def test_nothing_is_fetched_unless_asked_for(capsys, tmp_path, monkeypatch):
 
 
 def test_output_that_cannot_hold_a_dash_is_written_all_the_same(tmp_path):
-    folder = ROOT / 'results/pets-published-w16-64px'
+    folder = ROOT / 'results/pets-published-w16-128px-15ep'
     done = subprocess.run([sys.executable, '-m', 'unet_course', 'table', folder], capture_output=True, cwd=ROOT, env=dict(os.environ, PYTHONIOENCODING='cp932'), timeout=120)
     assert done.returncode == 0 and b'\\u2013' in done.stdout
 
