@@ -388,5 +388,5 @@ def test_the_series_of_the_plan_is_shown_without_an_edit(chapter, tmp_path):
         assert '40 runs: Oxford-IIIT Pet, course protocol, width 16, 128x128 pixels, 6 epochs' in cells['22fc5ee6'] and 'that the plan below names' in cells['06older1']
         said = dict(re.findall(r'^\| (\w+) \| (.*) \|$', cells['06answer1'], re.M))
         assert {'1a', '1b', '1c', '1d', '2', '3a', '3b'} <= said.keys() and not re.search('tiny|synthetic|96 px|older|not measured', cells['06answer1'])
-        assert 'at own thresholds' in said['1b'] and 'seed 0:' in said['1c'] and 'seed 1:' in said['1c'] and '(2 px, 40 runs' in said['3b'] and '40 runs' in said['1d']
+        assert 'at own thresholds' in said['1b'] and 'with seed 0 exp2' in said['1c'] and 'with seed 1 exp2' in said['1c'] and 'at 2 px below 1' in said['3b'] and '40 runs' in said['3b'] and '40 runs' in said['1d']
         for id, claim in (('06sharp01', '1b'), ('06c1c003', '1c'), ('06c1d003', '1d'), ('06c3b003', '3b')): assert said[claim] in cells[id]
