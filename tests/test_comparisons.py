@@ -1,6 +1,7 @@
 """runs/comparisons: rows that chapter 05 shows, each against a plain computation."""
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -61,9 +62,23 @@ def test_side_arms_are_compared_with_runs_of_their_seed_that_differ_in_one_thing
     assert set(rows) == {('mp-tr-bce_unweighted', 'mp-tr-bce'), ('mp-tr-bce_unweighted', 'mp-tr-dice'), ('str_conv_bn-tr-bce', 'mp-tr-bce'), ('str_conv_bn-tr-bce', 'str_conv-tr-bce'),
                          ('mp-ups-bce, width 14', 'mp-ups-bce'), ('mp-ups-bce, width 14', 'mp-tr-bce'), ('mp-tr-bce, border pet', 'mp-tr-bce')}
     row = rows['mp-tr-bce_unweighted', 'mp-tr-bce']
-    assert row['seeds'] == '0, 1' and row['differ'] == 'loss' and row['test_iou'] == pytest.approx(1.9) and row['noise'] == pytest.approx(100 * noise_within_seeds(plan))
+    assert row['seeds'] == '0, 1' and row['differ'] == 'loss' and row['test_iou'] == pytest.approx(1.9) and row['noise_test_iou'] == pytest.approx(100 * noise_within_seeds(plan))
+    assert row['noise_test_iou_threshold'] == pytest.approx(100 * within_seeds(plan, 'test_iou_threshold')[0]) and row['test_iou_threshold'] == pytest.approx(1.9)
     assert rows['mp-ups-bce, width 14', 'mp-tr-bce']['differ'] == 'up and width' and rows['mp-tr-bce, border pet', 'mp-tr-bce']['test_iou'] == pytest.approx(9.8)
-    assert side_arms(arms[:1], plan[::2])[0]['noise'] is None
+    assert side_arms(arms[:1], plan[::2])[0]['noise_test_iou'] is None
+
+
+def test_an_arm_in_another_number_format_is_compared_with_the_plans_variant_in_that_format(plan):
+    def bf16(variant, seed, iou):
+        row = made_up(variant, seed, iou, amp='bfloat16')
+        return row | dict(setting=replace(row['setting'], amp='bfloat16'))
+    repeats, arms = [bf16('mp-tr-bce', seed, .62) for seed in (0, 1)], [bf16('str_conv_bn-tr-bce', seed, .64) for seed in (0, 1)]
+    rows = {(row['arm'], row['against']): row for row in side_arms(repeats + arms, plan)}
+    assert set(rows) == {('mp-tr-bce, amp bfloat16', 'mp-tr-bce'), ('str_conv_bn-tr-bce', 'mp-tr-bce')}  # and not with the plan's, from which it differs in two things
+    same, other = rows.values() if list(rows)[0][0].startswith('mp') else list(rows.values())[::-1]
+    assert (same['differ'], same['amp'], other['differ'], other['amp']) == ('amp', 'off', 'down', 'bfloat16') and other['test_iou'] == pytest.approx(2)
+    assert same['noise_test_iou'] == other['noise_test_iou'] == pytest.approx(100 * noise_within_seeds(plan))
+    assert {row['differ'] for row in side_arms([*repeats, bf16('mp-tr-dice', 0, .6)], plan)} == {'amp'}  # two repeats are not compared with each other
 
 
 def test_our_runs_of_the_published_protocol_stand_beside_the_quoted_figures():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from unittest import mock
 
 import pytest
 import torch
@@ -40,13 +41,19 @@ def freeze_norms(model):
     return model
 
 
+def plain_descent(model, recipe, *_):
+    "SGD: Adam divides a gradient by its own size, so where that is almost zero it makes whole steps of the rounding, which differs from processor to processor."
+    return torch.optim.SGD(model.parameters(), lr=recipe.lr), None
+
+
+@mock.patch('unet_course.training.make_optimizer', plain_descent)
 def train(case):
     "20 steps in fp32: the weights before and after, and the history."
     loss, border = CASES[case]
     pets = synthetic_pets(24, size=32, seed=1)
     split = dict(train=torch.arange(21), val=torch.arange(21, 24))
     trainer = Trainer(freeze_norms(create_model(dict(base_width=4, depth=2), seed=0)), loss(), TrainingData(pets, split, border),
-                      Recipe(epochs=4, batch_size=5, optimizer='adam', lr=1e-3, schedule='none'), [Distributed()] if rank_and_world_size()[1] > 1 else [])
+                      Recipe(epochs=4, batch_size=5, lr=.05, schedule='none'), [Distributed()] if rank_and_world_size()[1] > 1 else [])
     before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
     trainer.fit()
     assert trainer.steps == 5 and sum(row['skipped_steps'] for row in trainer.history) == 0

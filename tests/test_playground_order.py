@@ -130,3 +130,24 @@ def test_a_rebuild_ends_with_what_is_asked_next(page, then):
         }}
         return far; }}""") == [0] * (2 if then == 'a second network' else 1)
     if then == 'a toggle': assert page.locator('.pg-inside-view figure').count() == 0, 'the steps were of another network'
+
+
+def test_of_two_networks_dropped_at_once_the_later_one_stays(page):
+    first_run(page)
+    page.evaluate(f"""async () => {{
+        const bytes = await (await fetch({P}.base + {P}.manifest.models['mp-tr-bce'].file)).arrayBuffer(), first = new File([bytes], 'first.onnx');
+        first.arrayBuffer = () => new Promise(done => setTimeout(() => done(bytes), 500));
+        await Promise.all([{P}.receive(first), {P}.receive(new File([bytes], 'second.onnx'))]);
+    }}""")
+    quiet(page)
+    assert page.evaluate(f'{P}.state.variants.a') == 'second (yours)'
+
+
+def test_a_damaged_download_is_no_reason_to_give_up_webgpu(page):
+    first_run(page)
+    page.route('**/mp-ups-bce.onnx', lambda route: route.fulfill(body=b'damaged'))
+    page.evaluate(f"""() => {{ {P}.webgpu = 'yes'; {P}.$('.pg-backend option[value=webgpu]').disabled = false; {P}.$('.pg-backend').value = 'webgpu'; }}""")
+    page.locator('[name=pg-a-up][value=ups]').check()
+    page.locator('[role=alert]').wait_for()
+    assert 'is not the file this page was made with' in page.locator('[role=alert]').inner_text()
+    assert page.evaluate(f"[{P}.webgpu, {P}.$('.pg-backend').value]") == ['yes', 'webgpu']

@@ -76,6 +76,9 @@ async function digest(buffer) {
   return 'sha384-' + btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest('SHA-384', buffer))));
 }
 
+// A file that did not come: no reason to think that the browser could not have run it.
+class Undelivered extends Error {}
+
 // `file`: {url, bytes, integrity, what}. A copy whose hash is another (of an older site) is fetched anew.
 async function load(file, progress) {
   const store = await globalThis.caches?.open(KEPT).catch(() => null), kept = await store?.match(file.url);
@@ -87,13 +90,13 @@ async function load(file, progress) {
   // Past the browser's own cache: it may hold a damaged or an older file, and the server may well say that nothing has changed.
   // Without a secure context there is no crypto.subtle; then the browser itself compares, and cannot say how far it is.
   const answer = await fetch(file.url, crypto.subtle ? {cache: 'no-store'} : {integrity: file.integrity}).catch(() => null);
-  if (!answer) throw new Error(`${file.what} could not be loaded${navigator.onLine === false ? ': you are offline' : ''}. Look at your connection, then try again.`);
-  if (!answer.ok) throw new Error(`${file.what} could not be loaded (the server says ${answer.status}). Try again later.`);
+  if (!answer) throw new Undelivered(`${file.what} could not be loaded${navigator.onLine === false ? ': you are offline' : ''}. Look at your connection, then try again.`);
+  if (!answer.ok) throw new Undelivered(`${file.what} could not be loaded (the server says ${answer.status}). Try again later.`);
   const parts = [], reader = answer.body.getReader();
   try { for (let part; !(part = await reader.read()).done; progress(part.value.length)) parts.push(part.value); }
-  catch { throw new Error(`${file.what} was cut off on its way here. Look at your connection, then try again.`); }
+  catch { throw new Undelivered(`${file.what} was cut off on its way here. Look at your connection, then try again.`); }
   const buffer = await new Blob(parts).arrayBuffer();
-  if (crypto.subtle && await digest(buffer) !== file.integrity) throw new Error(`${file.what} is not the file this page was made with, so it is not used. Reload the page.`);
+  if (crypto.subtle && await digest(buffer) !== file.integrity) throw new Undelivered(`${file.what} is not the file this page was made with, so it is not used. Reload the page.`);
   await store?.put(file.url, new Response(buffer)).catch(() => null);  // a full disk is no reason to stop
   return buffer;
 }
@@ -334,6 +337,7 @@ class Playground {
     this.state = {picture: null, variants: {a: 'mp-tr-bce', b: 'mp-ups-bce'}, results: {}, compare: false, chosen: false, asked: false, backend: 'wasm'};
     this.turn = 0;  // of predictions: an answer to an older question is dropped
     this.opening = 0;  // of pictures, likewise
+    this.naming = 0;  // of networks of the reader's own
     this.way = 0;  // of views and addresses, likewise
     this.filming = false;
   }
@@ -525,8 +529,10 @@ class Playground {
 
   // A network of the reader's own, as `unet-course export` writes it; it takes the first network's place until a toggle is used.
   async openNetwork(file) {
+    const naming = ++this.naming;  // of two dropped at once the later one counts
     let said = {};
     try { said = notesOf(new Uint8Array(await file.arrayBuffer())); } catch { /* no such file: it says nothing */ }
+    if (naming !== this.naming) return;
     const {models} = this.manifest, number = key => said[key] === undefined ? undefined : Number(said[key]);
     if (!(number('size') > 0 && number('depth') > 0)) return this.fail(`${file.name} is no network that unet-course export wrote. Drop the .onnx file that the command names.`);
     const stem = file.name.replace(/\.onnx$/i, ''), known = Object.values(FACTORS).every((levels, i) => levels[said.variant?.split('-')[i]]);
@@ -612,7 +618,7 @@ class Playground {
       try {
         await this.networks.prepare(variants, backend, (text, share) => { this.$('.pg-loading-text').textContent = text; this.$('progress').value = share; });
       } catch (error) {
-        if (turn !== this.turn || backend !== 'webgpu' || error.message.includes('could not be loaded')) throw error;
+        if (turn !== this.turn || backend !== 'webgpu' || error instanceof Undelivered) throw error;
         this.webgpu = '';  // there, but not able to run it
         this.$('.pg-backend').value = 'wasm';
         return this.update();

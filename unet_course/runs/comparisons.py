@@ -138,8 +138,8 @@ def arm_differences(arm: dict, run: dict) -> list[str]:
     levels = [dict(zip(('down', 'up', 'loss'), row['variant'].split('-'))) for row in (arm, run)]
     differ = [name for name in levels[0] if levels[0][name] != levels[1][name]]
     settings = arm['setting'].differences(run['setting']).keys() - {'pictures'}
-    differ += sorted(settings, reverse=True)  # the width, then the border
-    if arm['seed'] != run['seed'] or not settings <= {'width', 'border'}: return []
+    differ += sorted(settings, reverse=True)  # width, border, amp
+    if arm['seed'] != run['seed'] or not settings <= {'width', 'border', 'amp'}: return []
     equal_work = len(differ) == 2 and 'width' in differ and abs(arm['macs'] / run['macs'] - 1) < .05
     return differ if len(differ) == 1 or equal_work else []
 
@@ -148,28 +148,33 @@ def side_arms(
     arms: list[dict],  # from `read_runs`: runs beside the plan
     runs: list[dict],  # from `read_runs`: runs of the plan
 ) -> list[dict]:  # a row an arm and a variant: mean differences in points, and their noise
-    """Return each side arm against the runs of the plan that differ from it in one thing.
+    """Return each side arm against the runs that differ from it in one thing.
 
-    They share seed, data and budget, and differ in one mode, the loss or the border; or in one of
-    these and the width, at multiply-adds within 5 %. `noise` is the standard error to expect of
-    `test_iou` from the scatter within a seed in the plan."""
-    noise = {setting: within_seeds(group) for setting, group in group_runs(runs).items()}
+    They share seed, data and budget, and differ in one mode, the loss, the border or the number
+    format; or in one of these and the width, at multiply-adds within 5 %. They belong to the plan,
+    or are arms that repeat a variant of it in another number format. `noise_...` is the standard
+    error to expect of a difference from the scatter within a seed in the plan."""
+    keys = 'test_iou', 'test_iou_threshold'
+    noise = {(setting.folder, key): within_seeds(group, key)  # the name leaves out the format
+             for setting, group in group_runs(runs).items() for key in keys}
+    planned = {(run['variant'], run['setting'].folder) for run in runs}
+    repeats = [arm for arm in arms if (arm['variant'], arm['setting'].folder) in planned]
     found = {}
     for arm in arms:
-        for run in runs:
+        for run in runs if arm in repeats else [*runs, *repeats]:
             if not (differ := arm_differences(arm, run)): continue
-            own = [f'{name} {arm[name]}' for name in ('width', 'border') if name in differ]
+            own = [f'{name} {arm[name]}' for name in ('width', 'border', 'amp') if name in differ]
             name, what = ', '.join([arm['variant'], *own]), ' and '.join(differ)
             key = name, run['variant'], what, run['setting']
             found.setdefault(key, []).append((arm, run))
     rows = []
     for (arm, against, differ, setting), pairs in found.items():
-        row = dict(arm=arm, against=against, differ=differ,
+        row = dict(arm=arm, against=against, differ=differ, amp=setting.amp,
                    seeds=', '.join(str(arm['seed']) for arm, _ in pairs))
-        for key in ('test_iou', 'test_iou_threshold'):
+        for key in keys:
             row[key] = float(100 * np.mean([arm[key] - run[key] for arm, run in pairs]))
-        deviation, freedom = noise[setting]
-        row['noise'] = 100 * deviation * math.sqrt(2 / len(pairs)) if freedom else None
+            deviation, freedom = noise.get((setting.folder, key), (math.nan, 0))
+            row[f'noise_{key}'] = 100 * deviation * math.sqrt(2 / len(pairs)) if freedom else None
         rows.append(row)
     return rows
 
