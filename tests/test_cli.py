@@ -123,6 +123,15 @@ def test_nothing_is_fetched_unless_asked_for(capsys, tmp_path, monkeypatch):
     assert asked == [tmp_path / 'nothing']
 
 
+@pytest.mark.parametrize('given, circles', [({}, '1000'), (dict(GOMP_SPINCOUNT='7'), '7'), (dict(OMP_WAIT_POLICY='active'), 'None')])
+def test_threads_sleep_soon_unless_the_environment_says_otherwise(given, circles):
+    "And PyTorch, which brings them, is imported later."
+    code = "import os, sys\nfrom unet_course.cli import main\nearly = 'torch' in sys.modules\ntry: main(['table', 'nowhere'])\nfinally: print(os.environ.get('GOMP_SPINCOUNT'), early)"
+    plain = {name: value for name, value in os.environ.items() if name not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')}
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, env=plain | given, timeout=120)
+    assert done.stdout == f'{circles} False\n', done.stderr
+
+
 def test_output_that_cannot_hold_a_dash_is_written_all_the_same(tmp_path):
     folder = ROOT / 'results/pets-published-w16-128px-15ep'
     done = subprocess.run([sys.executable, '-m', 'unet_course', 'table', folder], capture_output=True, cwd=ROOT, env=dict(os.environ, PYTHONIOENCODING='cp932'), timeout=120)

@@ -246,6 +246,7 @@ def main(
     for stream in (sys.stdout, sys.stderr):  # a terminal may be unable to write a dash
         if hasattr(stream, 'reconfigure'): stream.reconfigure(errors='backslashreplace')
     args = make_parser().parse_args(argv)
+    if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     commands = dict(run=run_command, look=look_command, table=table_command,
                     predict=predict_command, export=export_command, download=download_command,
                     cache=cache_command, doctor=doctor_command, notebooks=notebooks_command)
