@@ -6,7 +6,7 @@
 # lets the other program run, and nearly every operator waits until that one's slice of time is over. (Linux shares the processor out between sessions first, its
 # "autogroups"; /proc/sys/kernel/sched_autogroup_enabled is 1 in the usual desktop systems.)
 # With GOMP_SPINCOUNT=1000 in the environment before torch is imported it is about what one expects, and hardly slower on a quiet machine.
-# libgomp does so by itself when there are more threads than cores; the other program's threads it cannot see.
+# libgomp sleeps sooner by itself when it has more threads than there are cores (its manual, GOMP_SPINCOUNT: 100 circles instead of 300,000); another program's threads it cannot see.
 # Where it matters: a network that trains beside a browser, a second notebook or another training. Nothing fails, the computer only seems far too slow.
 set -euo pipefail
 folder="$(mktemp -d)"
